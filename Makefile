@@ -1,0 +1,50 @@
+# `make` alone lists what there is. Every target does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Seeded share of the long checks: `full` or `slice` (what CI runs).
+LONG ?= full
+SEED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check check-long bench docs clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+install: $(READY)  ## build .venv with everything, pinned; a torch that is in it is kept
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: expected Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON="; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip<27"
+	$(BIN)/python -c 'import torch' 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,tonic,dev]"
+	@touch $(READY)
+
+demo: $(READY)  ## simulated recordings to a trained model, under 5 minutes
+	$(BIN)/python examples/demo.py
+
+test: $(READY)  ## the test suite, under 10 minutes
+	$(BIN)/python -m pytest -n 2
+
+check: $(READY)  ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check-long: $(READY)  ## kills, fuzz, accuracy; LONG=slice SEED=n for a part
+	EVENTKIT_LONG=$(LONG) EVENTKIT_SEED=$(SEED) $(BIN)/python -m pytest -m long --timeout 1500
+
+bench: $(READY)  ## the tables that the docs quote, beside the peers that are installed
+	$(BIN)/python benchmarks/run_all.py
+
+docs: $(READY)  ## run every example of README and docs
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean:  ## remove what was built here; .venv stays
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Numba kernels: arrays in, arrays out. Nothing outside this folder imports numba."""

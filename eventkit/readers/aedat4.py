@@ -1,0 +1,249 @@
+"""AEDAT4 (iniVation) through the `aedat` package: events, frames, IMU, triggers.
+
+`aedat` decodes packets one after the other, so memory holds one packet whatever the length of the
+file. It gives no byte offsets; where decoding stops, the packet headers are walked to find the one
+that could not be read (format: 14 bytes version line, a size-prefixed header, then packets of
+stream id and size, both u32).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventkit._optional import require
+from eventkit.errors import FormatError
+from eventkit.frames import Frames, Picture
+from eventkit.ledger import Ledger
+from eventkit.readers.base import EVENT_CHUNK, ReadOptions
+from eventkit.readers.policy import RawChunk, checked
+from eventkit.recording import Chunk, OnError, Recording
+
+MAGIC = b"#!AER-DAT4.0\r\n"
+
+
+class Aedat4Reader:
+    """Reader of AEDAT4 recordings."""
+
+    name = "aedat4"
+    suffixes = (".aedat4",)
+    holds = ("events", "frames")
+
+    def matches(self, path: Path, head: bytes) -> bool:
+        """Go by the version line."""
+        return head.startswith(MAGIC)
+
+    def open(self, path: Path, options: ReadOptions) -> Recording:
+        """Open the file: the header at once, and a pass for frame times where it has frames."""
+        streams = _decoder(path).id_to_stream()
+        events = sorted(i for i, s in streams.items() if s["type"] == "events")
+        notes = []
+        if len(events) > 1:
+            notes.append(f"event streams {events}: stream {events[0]} is read")
+        size, why = options.sensor_size, "given"
+        if size is None and events:
+            stream = streams[events[0]]
+            size, why = (int(stream["width"]), int(stream["height"])), "header of the event stream"
+        frames = _read_frames(path, streams, options.on_error)
+
+        def source(ledger: Ledger) -> Iterator[Chunk]:
+            raw = _event_packets(path, events[0])
+            return checked(raw, ledger, path=path, sensor_size=size, on_error=options.on_error)
+
+        return Recording(
+            path=path,
+            format=self.name,
+            sensor_size=size,
+            geometry_source=why if size else "",
+            source=source if events else None,
+            frames=frames,
+            side_data=lambda: _read_side(path, options.on_error),
+            notes=notes,
+        )
+
+
+def _decoder(path: Path) -> Any:
+    aedat = require("aedat", extra="aedat4", purpose="reading AEDAT4 files")
+    try:
+        return aedat.Decoder(str(path))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as err:  # a panic of the extension is no Exception
+        msg = f"expected an AEDAT4 header, got one that cannot be read ({err}); copy the file again"
+        raise FormatError(msg, path=path, offset=len(MAGIC), reason="bad_header") from err
+
+
+def _packets(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield decoded packets; a damaged one ends the stream with its byte offset."""
+    decoder = _decoder(path)
+    number = 0
+    while True:
+        try:
+            packet = next(decoder, None)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as err:  # RuntimeError, OSError, and panics that are no Exception
+            offset, reason = _locate(path, number)
+            msg = (
+                f"expected packet {number} to be whole, it cannot be decoded ({err}); "
+                "--on-error skip keeps what comes before it"
+            )
+            raise FormatError(msg, path=path, offset=offset, reason=reason) from err
+        if packet is None:
+            return
+        number += 1
+        yield packet
+
+
+def _locate(path: Path, number: int) -> tuple[int | None, str]:
+    """Return the byte offset of a packet, and whether the file ends inside it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(len(MAGIC))
+        (header,) = struct.unpack("<I", file.read(4))
+        offset = len(MAGIC) + 4 + header
+        for _ in range(number):
+            file.seek(offset)
+            words = file.read(8)
+            if len(words) < 8:
+                return offset, "truncated"
+            offset += 8 + struct.unpack("<II", words)[1]
+        file.seek(offset)
+        words = file.read(8)
+    cut = len(words) < 8 or offset + 8 + struct.unpack("<II", words)[1] > size
+    return offset, "truncated" if cut else "corrupt"
+
+
+def _event_packets(path: Path, stream: int) -> Iterator[RawChunk]:
+    """Yield the events of one stream, packets joined up to `EVENT_CHUNK`.
+
+    Packets hold a few hundred to 10^5 events; joined they cost a tenth of the calls. A fault
+    comes after what was decoded before it.
+    """
+    waiting: list[NDArray[Any]] = []
+    held = 0
+    packets = _packets(path)
+    while True:
+        try:
+            packet = next(packets, None)
+        except FormatError:
+            if waiting:
+                yield _raw(waiting)
+            raise
+        if packet is None:
+            break
+        if packet["stream_id"] != stream or "events" not in packet:
+            continue
+        waiting.append(packet["events"])
+        held += packet["events"].size
+        if held >= EVENT_CHUNK:
+            yield _raw(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield _raw(waiting)
+
+
+def _raw(packets: list[NDArray[Any]]) -> RawChunk:
+    on = "on" if "on" in (packets[0].dtype.fields or {}) else "p"
+    return RawChunk(
+        x=np.concatenate([packet["x"] for packet in packets]),
+        y=np.concatenate([packet["y"] for packet in packets]),
+        t=np.concatenate([packet["t"] for packet in packets]).astype(np.int64),
+        p=np.concatenate([packet[on] for packet in packets]).astype(np.int8),
+        words=len(packets),
+    )
+
+
+def _read_frames(path: Path, streams: dict[int, Any], on_error: OnError) -> Frames | None:
+    """Collect times and shape of the first frame stream; the pixels are let go."""
+    stream = min((i for i, s in streams.items() if s["type"] == "frame"), default=None)
+    if stream is None:
+        return None
+    times: list[tuple[int, int, int]] = []
+    shapes: set[tuple[int, int, int]] = set()
+    for packet in _until_fault(path, on_error):
+        if packet["stream_id"] == stream and "frame" in packet:
+            frame = packet["frame"]
+            start, stop = int(frame["exposure_begin_t"]), int(frame["exposure_end_t"])
+            times.append((int(frame["t"]), start, stop))
+            shapes.add(_pixels(frame).shape)
+    return _frames(path, stream, times, shapes) if times else None
+
+
+def _read_side(path: Path, on_error: OnError) -> dict[str, NDArray[Any]]:
+    """Collect triggers and IMU samples."""
+    parts: dict[str, list[NDArray[Any]]] = {"triggers": [], "imu": []}
+    for packet in _until_fault(path, on_error):
+        for name, key in (("triggers", "triggers"), ("imu", "imus")):
+            if key in packet:
+                parts[name].append(packet[key])
+    return {name: _joined(found) for name, found in parts.items() if found}
+
+
+def _until_fault(path: Path, on_error: OnError) -> Iterator[dict[str, Any]]:
+    try:
+        yield from _packets(path)
+    except FormatError:
+        if on_error == "raise":
+            raise
+
+
+def _frames(
+    path: Path, stream: int, times: list[tuple[int, int, int]], shapes: set[tuple[int, int, int]]
+) -> Frames:
+    if len(shapes) > 1:
+        msg = f"expected frames of one shape, got {sorted(shapes)}; a region of interest moved"
+        raise FormatError(msg, path=path, reason="bad_value")
+    height, width, channels = shapes.pop()
+    table = np.array(times, np.int64)
+    known = table[:, 2] > table[:, 1]
+    start = np.where(known, table[:, 1], table[:, 0])
+    stop = np.where(known, table[:, 2], table[:, 0])
+    middle = start + (stop - start) // 2
+    order = np.argsort(middle, kind="stable")
+
+    def reader(indices: Sequence[int]) -> Iterator[Picture]:
+        wanted = {int(order[i]): i for i in indices}
+        return _pictures(path, stream, wanted, list(indices))
+
+    return Frames(
+        middle[order], start[order], stop[order], (width, height), channels, "recorded", reader
+    )
+
+
+def _pictures(
+    path: Path, stream: int, wanted: dict[int, int], order: list[int]
+) -> Iterator[Picture]:
+    """Yield frames in ``order``; one that stands early in the file waits for its turn."""
+    waiting: dict[int, Picture] = {}
+    position, number = 0, 0
+    for packet in _packets(path):
+        if position == len(order):
+            return
+        if "frame" not in packet or packet["stream_id"] != stream:
+            continue
+        if number in wanted:
+            waiting[wanted[number]] = Picture(_pixels(packet["frame"]))
+        number += 1
+        while position < len(order) and order[position] in waiting:
+            yield waiting.pop(order[position])
+            position += 1
+
+
+def _pixels(frame: dict[str, Any]) -> NDArray[Any]:
+    """Return (H, W, C); an alpha channel carries no picture and is left out."""
+    pixels = frame["pixels"]
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels[:, :, None])
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
+def _joined(packets: list[NDArray[Any]]) -> NDArray[Any]:
+    joined = np.concatenate(packets)
+    fields = [(n, "<i8" if n == "t" else joined.dtype[n]) for n in joined.dtype.names or ()]
+    return joined.astype(np.dtype(fields))

@@ -1,0 +1,83 @@
+"""Video files through PyAV: the RGB side of a recording, with exact frame times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eventkit._optional import require
+from eventkit.errors import FormatError
+from eventkit.frames import Frames, Picture
+from eventkit.readers.base import ReadOptions
+from eventkit.recording import Recording
+
+
+class VideoReader:
+    """Reader of video files."""
+
+    name = "video"
+    suffixes = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+    holds = ("frames",)
+
+    def matches(self, path: Path, head: bytes) -> bool:
+        """Go by suffix: containers are many, PyAV judges the content."""
+        return path.is_file() and path.suffix.lower() in self.suffixes
+
+    def open(self, path: Path, options: ReadOptions) -> Recording:
+        """Open the video; one decoding pass finds the times of its frames."""
+        times: list[int] = []
+        size = (0, 0)
+        for time, frame in _decode(path):
+            times.append(time)
+            size = size if size != (0, 0) else (int(frame.width), int(frame.height))
+        if not times:
+            msg = "expected a video with at least one frame, got none"
+            raise FormatError(msg, path=path, offset=0, reason="empty")
+        t = np.array(times, np.int64)
+        t -= t[0]
+        if (t[1:] < t[:-1]).any():
+            msg = "expected frame times that do not decrease; rewrite the container"
+            raise FormatError(msg, path=path, offset=0, reason="backwards_time")
+
+        def reader(indices: Sequence[int]) -> Iterator[Picture]:
+            return _pictures(path, list(indices), size)
+
+        frames = Frames(t, t, t, size, 3, "own-clock", reader)
+        note = "video clock: its first frame is taken to be at the first event"
+        return Recording(path=path, format=self.name, frames=frames, notes=[note])
+
+
+def _decode(path: Path) -> Iterator[tuple[int, Any]]:
+    av = require("av", extra="images", purpose="reading video files")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                msg = "expected a video stream, the file has none"
+                raise FormatError(msg, path=path, offset=0, reason="empty")
+            stream = container.streams.video[0]
+            rate = stream.average_rate or Fraction(30)
+            for number, frame in enumerate(container.decode(stream)):
+                seconds = frame.pts * frame.time_base if frame.pts is not None else number / rate
+                yield round(seconds * 1_000_000), frame
+    except av.error.FFmpegError as err:
+        msg = f"expected a video, got one that cannot be decoded ({err})"
+        raise FormatError(msg, path=path, offset=0, reason="corrupt") from err
+
+
+def _pictures(path: Path, wanted: list[int], size: tuple[int, int]) -> Iterator[Picture]:
+    left = set(wanted)
+    for number, (_, frame) in enumerate(_decode(path)):
+        if not left:
+            return
+        if number in left:
+            left.discard(number)
+            pixels = frame.to_ndarray(format="rgb24")
+            if pixels.shape[:2] != (size[1], size[0]):
+                height, width = pixels.shape[:2]
+                msg = f"expected frames of {size[0]}x{size[1]}, got {width}x{height}"
+                raise FormatError(msg, path=path, offset=0, reason="bad_value")
+            yield Picture(pixels)

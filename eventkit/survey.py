@@ -1,0 +1,202 @@
+"""Lay out the clips of a recording: settings, time range, spans.
+
+The first of two passes over a recording; `eventkit.clips` makes the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eventkit.align import EventWindow, WindowRule, on_event_clock
+from eventkit.errors import FormatError, SettingsError
+from eventkit.frames import Frames
+from eventkit.ledger import Ledger
+from eventkit.recording import Recording
+from eventkit.representations import COUNT_DTYPES
+
+REPRESENTATIONS = ("counts:eventkit", "voxel:zhu")
+LONG_CLIP_US = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSettings:
+    """How a recording becomes clips.
+
+    Parameters
+    ----------
+    bins : int
+        Windows a clip.
+    representation : {"counts:eventkit", "voxel:zhu"}
+    dtype : {"u1", "u2", "u4"}
+        Of counts; cells stop at the largest value and the clipped events are counted.
+    windows : {"time", "rgb"}
+        See `eventkit.align`.
+    event_window : {"interval", "exposure"}
+    clip_us : int, microseconds, optional
+        Cut long recordings; default one file, one clip.
+    diffs : bool
+        Also make frame differences of events and RGB.
+    rgb_offset_us : int, microseconds
+        Added to the times of the RGB side.
+    """
+
+    bins: int = 8
+    representation: str = "counts:eventkit"
+    dtype: str = "u1"
+    windows: WindowRule = "time"
+    event_window: EventWindow = "interval"
+    clip_us: int | None = None
+    diffs: bool = True
+    rgb_offset_us: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("representation", self.representation, REPRESENTATIONS)
+        _one_of("dtype", self.dtype, COUNT_DTYPES)
+        _one_of("windows", self.windows, ("time", "rgb"))
+        _one_of("event_window", self.event_window, ("interval", "exposure"))
+        if not 1 <= self.bins <= 4096:
+            msg = f"expected bins within 1..4096, got {self.bins}"
+            raise SettingsError(msg)
+        if self.clip_us is not None and self.clip_us < self.bins:
+            msg = f"expected clip_us of at least one microsecond a bin, got {self.clip_us}"
+            raise SettingsError(msg)
+        if self.event_window == "exposure" and self.windows != "rgb":
+            msg = "event_window 'exposure' goes with windows 'rgb'"
+            raise SettingsError(msg)
+        if self.family == "voxel" and self.windows == "rgb":
+            msg = "a voxel grid has equal time bins: windows 'rgb' goes with counts"
+            raise SettingsError(msg)
+
+    @property
+    def family(self) -> str:
+        """The part of the representation before the colon."""
+        return self.representation.split(":")[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types, for plans and attributes."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the first pass found: the events' time range and the clips to cut.
+
+    Parameters
+    ----------
+    spans : tuple of (start, stop), microseconds
+    event_range : (first, last), microseconds, or None without events
+    frames : Frames or None
+        On the clock of the events.
+    rgb_times : str
+        How the frame times came about.
+    ledger : Ledger
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    event_range: tuple[int, int] | None
+    frames: Frames | None
+    rgb_times: str
+    ledger: Ledger
+
+    @property
+    def has_events(self) -> bool:
+        """Whether any event was found."""
+        return self.event_range is not None
+
+
+def survey(recording: Recording, settings: ClipSettings) -> Survey:
+    """Read the recording once and lay out its clips.
+
+    Raises
+    ------
+    FormatError
+        If there is neither an event nor a frame, no geometry, or the frames lie at another time.
+    """
+    ledger = Ledger()
+    first: int | None = None
+    last = 0
+    for chunk in recording.chunks(ledger):
+        if len(chunk.events):
+            first = int(chunk.events.t[0]) if first is None else first
+            last = int(chunk.events.t[-1])
+    return lay_out(
+        recording, settings, event_range=None if first is None else (first, last), ledger=ledger
+    )
+
+
+def lay_out(
+    recording: Recording,
+    settings: ClipSettings,
+    *,
+    event_range: tuple[int, int] | None,
+    ledger: Ledger,
+) -> Survey:
+    """Lay out the clips of a recording whose first and last event times are known.
+
+    Parameters
+    ----------
+    event_range : (first, last), microseconds, or None without events
+    ledger : Ledger
+        Of the pass that found them.
+    """
+    frames, rgb_times = recording.frames, ""
+    if event_range is None and (frames is None or not len(frames)):
+        msg = "expected events or frames, got neither; is the file empty?"
+        raise FormatError(msg, path=recording.path, offset=0, reason="empty")
+    if event_range is not None and recording.sensor_size is None:
+        msg = "the file does not say how large the sensor is; give --sensor-size WxH"
+        raise FormatError(msg, path=recording.path, offset=0, reason="no_geometry")
+    first, last = event_range or _frame_range(frames)
+    if frames is not None:
+        offset = settings.rgb_offset_us
+        frames, rgb_times = on_event_clock(frames, first_us=first, last_us=last, offset_us=offset)
+        if event_range is not None:
+            _check_overlap(recording, frames, first, last)
+    return Survey(
+        spans=tuple(cut_spans(first, last + 1, settings.clip_us)),
+        event_range=event_range,
+        frames=frames,
+        rgb_times=rgb_times,
+        ledger=ledger,
+    )
+
+
+def _frame_range(frames: Frames | None) -> tuple[int, int]:
+    assert frames is not None
+    return int(frames.start_us[0]), int(frames.stop_us[-1])
+
+
+def cut_spans(start: int, stop: int, clip_us: int | None) -> list[tuple[int, int]]:
+    """Cut ``[start, stop)`` into clips; a tail of at least half a clip is kept, at full length.
+
+    A recording shorter than half a clip is kept as one clip.
+
+    Examples
+    --------
+    >>> cut_spans(0, 25, 10), cut_spans(0, 24, 10), cut_spans(0, 3, 10)
+    ([(0, 10), (10, 20), (20, 30)], [(0, 10), (10, 20)], [(0, 10)])
+    """
+    if clip_us is None:
+        return [(start, stop)]
+    whole, rest = divmod(stop - start, clip_us)
+    count = max(1, whole + (2 * rest >= clip_us and rest > 0))
+    return [(start + k * clip_us, start + (k + 1) * clip_us) for k in range(count)]
+
+
+def _check_overlap(recording: Recording, frames: Frames, first: int, last: int) -> None:
+    """Refuse frames that lie wholly before or after the events by more than their own length."""
+    begin, end = int(frames.start_us[0]), int(frames.stop_us[-1])
+    slack = last - first
+    if end < first - slack or begin > last + slack:
+        msg = (
+            f"expected frames at the time of the events {first}..{last} us, got {begin}..{end} us; "
+            "--rgb-offset-us moves them"
+        )
+        raise FormatError(msg, path=recording.path, reason="no_rgb_overlap")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        msg = f"expected {name} among {', '.join(known)}, got {value!r}"
+        raise SettingsError(msg)

@@ -1,0 +1,1 @@
+"""Raw folders to Zarr to WebDataset shards; imports eventkit, never torch."""

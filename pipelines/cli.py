@@ -1,0 +1,197 @@
+"""The commands ``convert``, ``shard``, ``verify``: options in, one function, a summary out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eventkit.cli.options import SIZE
+from eventkit.representations import COUNT_DTYPES
+from eventkit.samples import CODECS
+from eventkit.survey import REPRESENTATIONS, ClipSettings
+from pipelines.datasets.discover import LAYOUTS
+from pipelines.executors import EXECUTORS, RunSettings, open_pool
+
+QUARANTINED = 3
+
+
+class _Percent(click.ParamType):
+    name = "N%"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)%?", str(value))
+        if match is None or float(match[1]) > 100:
+            self.fail(f"expected a share like 1%, got {value!r}", param, ctx)
+        return float(match[1])
+
+
+def _run_options(command: Any) -> Any:
+    for option in (
+        click.option("--workers", type=click.IntRange(min=1), help="Default: all processors."),
+        click.option("--executor", type=click.Choice(EXECUTORS), default="auto", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("convert")
+@click.argument(
+    "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RAW..."
+)
+@click.option("--out", type=click.Path(path_type=Path), default="store", show_default=True)
+@click.option("--bins", type=int, default=8, show_default=True, help="Windows a clip.")
+@click.option("--clip-us", type=int, help="Cut recordings into clips of this length.")
+@click.option("--representation", type=click.Choice(REPRESENTATIONS), default=REPRESENTATIONS[0])
+@click.option("--dtype", type=click.Choice(COUNT_DTYPES), default="u1", show_default=True)
+@click.option(
+    "--windows",
+    type=click.Choice(["time", "rgb"]),
+    default="time",
+    show_default=True,
+    help="Equal time, or the intervals between RGB exposures.",
+)
+@click.option(
+    "--event-window",
+    type=click.Choice(["interval", "exposure"]),
+    default="interval",
+    help="With --windows rgb: the whole interval, or the exposure only.",
+)
+@click.option("--diffs/--no-diffs", default=True, help="Store frame differences.")
+@click.option("--rgb-offset-us", type=int, default=0, help="Added to RGB times.")
+@click.option("--sensor-size", type=SIZE, help="For formats that do not say.")
+@click.option("--format", "format_name", help="Name of the event reader, where detection is wrong.")
+@click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip", "repair"]),
+    default="raise",
+    show_default=True,
+    help="raise: set the recording aside; skip, repair: keep what is whole.",
+)
+@click.option("--strict", is_flag=True, help="Stop at the first bad recording.")
+@click.option("--max-bad", type=_Percent(), default="100%", help="Fail if more recordings are bad.")
+@_run_options
+def convert(
+    sources: tuple[Path, ...],
+    out: Path,
+    format_name: str | None,
+    layout: Any,
+    on_error: Any,
+    sensor_size: tuple[int, int] | None,
+    strict: bool,
+    max_bad: float,
+    executor: str,
+    workers: int | None,
+    **clip_options: Any,
+) -> int:
+    """Convert RAW recordings (folders or files) to frames and differences in a Zarr store.
+
+    Understands list files (`<class>/<recording> <frames> <label>`), class folders with or without
+    train/ val/ test/ above them, event files with an image, video or image folder of the same
+    name, and AEDAT4 files that hold both. Prints what it understood before it starts.
+    """
+    from pipelines.convert import convert_raw
+    from pipelines.scan import ReadSettings
+
+    outcome = convert_raw(
+        sources,
+        out,
+        clip=ClipSettings(**clip_options),
+        read=ReadSettings(on_error=on_error, sensor_size=sensor_size, format=format_name),
+        layout=layout,
+        run=RunSettings(executor=executor, workers=workers, strict=strict, max_bad=max_bad),
+        say=click.echo,
+    )
+    if outcome.did_nothing:
+        click.echo(f"{out}: finished before, nothing to do")
+    both = outcome.totals.get("both", 0)
+    click.echo(f"{out}: {outcome.clips:,} clips, {both:,} with events and RGB")
+    click.echo(f"  {_balance(outcome.totals, outcome.dropped)}")
+    for note in outcome.notes:
+        click.echo(f"  note: {note}")
+    if not outcome.quarantine:
+        return 0
+    click.secho(f"{len(outcome.quarantine)} recordings set aside:", fg="yellow", err=True)
+    for bad in outcome.quarantine[:10]:
+        at = f" (byte {bad['offset']})" if bad["offset"] is not None else ""
+        click.echo(f"  {bad['recording']}: {bad['reason']}: {bad['message']}{at}", err=True)
+    click.echo(f"  all of them: {out}/.eventkit/quarantine.jsonl", err=True)
+    return QUARANTINED
+
+
+def _balance(totals: dict[str, int], dropped: dict[str, int]) -> str:
+    """Return the mass balance in words."""
+    frames = totals.get("binned", 0) - totals.get("clipped", 0)
+    reasons = " + ".join(f"{n:,} dropped ({reason})" for reason, n in dropped.items())
+    return (
+        f"{totals.get('decoded', 0):,} events decoded = {frames:,} in frames "
+        f"+ {totals.get('clipped', 0):,} clipped + {reasons or '0 dropped'}"
+    )
+
+
+@click.command("shard")
+@click.argument("store", type=click.Path(path_type=Path), default="store")
+@click.option("--out", type=click.Path(path_type=Path), default="shards", show_default=True)
+@click.option("--codec", type=click.Choice(CODECS), default="npy.gz", show_default=True)
+@click.option("--with-diffs", is_flag=True, help="Also write the differences as members.")
+@click.option("--num-shards", type=click.IntRange(min=1), help="A split; default by size.")
+@click.option(
+    "--shard-bytes", type=click.IntRange(min=1 << 16), default=256 << 20, show_default=True
+)
+@_run_options
+def shard(
+    store: Path,
+    out: Path,
+    codec: str,
+    with_diffs: bool,
+    num_shards: int | None,
+    shard_bytes: int,
+    executor: str,
+    workers: int | None,
+) -> None:
+    """Write the clips of STORE as deterministic WebDataset tars."""
+    from pipelines.shard import shard_store
+    from pipelines.shard_task import ShardSettings
+
+    manifest, did_nothing = shard_store(
+        store,
+        out,
+        settings=ShardSettings(
+            codec=codec, with_diffs=with_diffs, num_shards=num_shards, shard_bytes=shard_bytes
+        ),
+        run=RunSettings(executor=executor, workers=workers),
+    )
+    if did_nothing:
+        click.echo(f"{out}: finished before, nothing to do")
+    for split, facts in manifest["splits"].items():
+        click.echo(
+            f"{out}/{split}: {facts['samples']:,} samples in {facts['shards']:,} shards, "
+            f"{facts['bytes']:,} bytes"
+        )
+    click.echo(f"{out}/manifest.json: plan {manifest['plan_id'][:12]}")
+
+
+@click.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path), default="shards")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_run_options
+def verify(folder: Path, as_json: bool, executor: str, workers: int | None) -> None:
+    """Check every byte and count of a shards FOLDER, or of a store."""
+    from pipelines.receipts import HIDDEN
+    from pipelines.verify import require_undamaged, verify_shards, verify_store
+
+    is_store = (folder / HIDDEN / "plan.json").is_file() and (folder / HIDDEN / "packs").is_dir()
+    if is_store:
+        problems, totals = verify_store(folder)
+    else:
+        with open_pool(executor, workers=workers) as pool:
+            problems, totals = verify_shards(folder, pool)
+    if as_json:
+        click.echo(json.dumps({"ok": not problems, "problems": problems, "totals": totals}))
+    require_undamaged(problems, folder)
+    if not as_json:
+        click.echo(f"{folder}: whole; " + ", ".join(f"{n:,} {name}" for name, n in totals.items()))

@@ -1,0 +1,156 @@
+"""Which files of a folder belong together: event file and RGB side."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from eventkit.errors import MissingDataError, SettingsError
+from eventkit.readers import suffixes
+
+# Lists, times and notes stand beside recordings; they are no recordings that went unread.
+_SIDE_SUFFIXES = (".txt", ".csv", ".md", ".json", ".yaml", ".yml", ".pdf", ".zip", ".xml")
+RGB_FOLDER_ENDINGS = ("", "_aps", "_rgb", "_frames")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A recording before labels: paths relative to the root, with forward slashes.
+
+    ``id`` is the path without suffix; ``events`` or ``rgb`` may be None, not both.
+    """
+
+    id: str
+    events: str | None
+    rgb: str | None
+
+
+@dataclass(slots=True)
+class _Folder:
+    """The relevant files of one folder, relative to the root."""
+
+    path: str
+    events: list[str]
+    stills: list[str]
+    videos: list[str]
+    folders: list[str]
+    unknown: Counter[str]
+
+
+def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter[str]]:
+    """Find recordings below ``sources`` and pair event files with their RGB side.
+
+    The RGB side of ``D/S.bin`` is ``D/S.png`` (or another image), ``D/S.mp4`` (or another video),
+    or a folder of images ``D/S``, ``D/S_aps``, ``D/S_rgb``, ``D/S_frames``. What no event file
+    claims is a recording of RGB alone; images of a folder without event files are its frames.
+
+    Returns
+    -------
+    list of Pair
+        Sorted by id.
+    Counter
+        Files that no reader knows, by suffix.
+
+    Raises
+    ------
+    MissingDataError
+        If nothing is found.
+    SettingsError
+        If an event file has more than one candidate, or two event files share a stem.
+    """
+    folders = {folder.path: folder for source in sources for folder in _walk(root, source)}
+    pairs: list[Pair] = []
+    claimed: set[str] = set()
+    for folder in folders.values():
+        for events in folder.events:
+            stem = _stem(events)
+            rgb = _rgb_side(stem, folder, folders)
+            claimed.update([rgb] if rgb else [])
+            pairs.append(Pair(stem, events, rgb))
+    for folder in folders.values():
+        for video in folder.videos:
+            if video not in claimed:
+                pairs.append(Pair(_stem(video), None, video))
+        if folder.path in claimed or not folder.stills:
+            continue
+        if folder.events:
+            left = [still for still in folder.stills if still not in claimed]
+            pairs.extend(Pair(_stem(still), None, still) for still in left)
+        else:
+            pairs.append(Pair(folder.path, None, folder.path))
+    if not pairs:
+        known = ", ".join(sorted({*suffixes("events"), *suffixes("frames")}))
+        where = ", ".join(str(source) for source in sources)
+        msg = f"{where}: expected recordings ({known}), found none"
+        raise MissingDataError(msg)
+    _check_unique(pairs)
+    unknown = sum((folder.unknown for folder in folders.values()), Counter[str]())
+    return sorted(pairs, key=lambda pair: pair.id), unknown
+
+
+def _walk(root: Path, source: Path) -> Iterator[_Folder]:
+    if source.is_file():
+        yield _sort_files(root, source.parent, [source.name, *_neighbours(source)], [])
+        return
+    for current, folders, files in os.walk(source):  # links are not followed, so loops end
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.endswith(".zarr"))
+        yield _sort_files(root, Path(current), sorted(files), folders)
+
+
+def _neighbours(source: Path) -> list[str]:
+    """Return what may be the RGB side of a single event file."""
+    if source.suffix.lower() not in suffixes("events"):
+        return []
+    return sorted(f.name for f in source.parent.iterdir() if f.stem == source.stem and f != source)
+
+
+def _sort_files(root: Path, folder: Path, files: list[str], folders: list[str]) -> _Folder:
+    events, frames = suffixes("events"), suffixes("frames")
+    found = _Folder(_relative(root, folder), [], [], [], folders, Counter())
+    for name in files:
+        suffix = Path(name).suffix.lower()
+        path = _relative(root, folder / name)
+        if name.startswith("."):
+            continue
+        if suffix in events:
+            found.events.append(path)
+        elif frames.get(suffix) == "image":
+            found.stills.append(path)
+        elif frames.get(suffix) == "video":
+            found.videos.append(path)
+        elif suffix not in _SIDE_SUFFIXES:
+            found.unknown[suffix or "no suffix"] += 1
+    return found
+
+
+def _rgb_side(stem: str, folder: _Folder, folders: dict[str, _Folder]) -> str | None:
+    candidates = [f for f in (*folder.stills, *folder.videos) if _stem(f) == stem]
+    for ending in RGB_FOLDER_ENDINGS:
+        side = folders.get(stem + ending)
+        if side is not None and side.stills:
+            candidates.append(side.path)
+    if len(candidates) > 1:
+        msg = f"{stem}: expected one RGB side, got {', '.join(candidates)}; keep one of them"
+        raise SettingsError(msg)
+    return candidates[0] if candidates else None
+
+
+def _check_unique(pairs: list[Pair]) -> None:
+    seen: dict[str, Pair] = {}
+    for pair in pairs:
+        other = seen.setdefault(pair.id, pair)
+        if other is not pair:
+            names = f"{other.events or other.rgb} and {pair.events or pair.rgb}"
+            msg = f"two recordings are called {pair.id!r}: {names}; rename one"
+            raise SettingsError(msg)
+
+
+def _relative(root: Path, path: Path) -> str:
+    return PurePosixPath(os.path.relpath(path, root).replace(os.sep, "/")).as_posix()
+
+
+def _stem(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))

@@ -1,0 +1,172 @@
+"""The task of convert: one pack of recordings -> one Zarr group, committed by its receipt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eventkit.clips import Clip, clip_recording
+from eventkit.errors import EventKitError, FormatError
+from eventkit.ledger import Ledger
+from eventkit.packs import SHARD_BYTES, ClipRecord, PackWriter
+from eventkit.survey import ClipSettings, lay_out
+from pipelines.datasets.discover import RecordingSpec
+from pipelines.plan import pack_file
+from pipelines.receipts import (
+    describe_tree,
+    read_receipt,
+    receipt_path,
+    write_receipt,
+)
+from pipelines.scan import ReadSettings, open_spec, raw_clip_bytes
+
+_TOTALS = ("decoded", "binned", "clipped", "both", "rgb_fallback")
+
+
+@dataclass(frozen=True, slots=True)
+class PackJob:
+    """One pack to convert; small enough to travel to a worker."""
+
+    root: str
+    store: str
+    name: str
+    plan_id: str
+    clip: ClipSettings
+    read: ReadSettings
+
+
+class _RecordingFailed(Exception):
+    """A recording that broke after some of its clips had been written."""
+
+    def __init__(self, recording: str, fault: dict[str, Any]) -> None:
+        super().__init__(recording)
+        self.recording, self.fault = recording, fault
+
+
+def convert_pack(job: PackJob) -> dict[str, Any]:
+    """Write one pack; returns its receipt. A finished pack is left as it is.
+
+    A recording that breaks is left out and named in the receipt. If clips of it had been written
+    already (a long one), the pack is begun again without it, so the bytes do not depend on where
+    it broke.
+    """
+    store = Path(job.store)
+    done = read_receipt(store, job.name)
+    if done is not None:
+        return done
+    entries = _load_entries(pack_file(store, job.name))
+    broken: dict[str, dict[str, Any]] = {}
+    while True:
+        folder = store / f"{job.name}.zarr"
+        shutil.rmtree(folder, ignore_errors=True)
+        receipt_path(store, job.name).unlink(missing_ok=True)
+        try:
+            content = _write_pack(job, folder, entries, broken)
+            break
+        except _RecordingFailed as failed:
+            broken[failed.recording] = failed.fault
+    content["files"] = describe_tree(folder, relative_to=store) if folder.exists() else []
+    content["quarantine"] = [
+        {"recording": name, "stage": "convert", **fault} for name, fault in sorted(broken.items())
+    ]
+    write_receipt(store, job.name, content)
+    return content
+
+
+def _load_entries(path: Path) -> list[tuple[RecordingSpec, dict[str, Any]]]:
+    return [(RecordingSpec(**e["spec"]), e["scan"]) for e in json.loads(path.read_bytes())]
+
+
+def _write_pack(
+    job: PackJob,
+    folder: Path,
+    entries: list[tuple[RecordingSpec, dict[str, Any]]],
+    broken: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    planned = sum(scan["clips"] for _, scan in entries)
+    totals: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    sources = []
+    attributes = {"plan_id": job.plan_id, "settings": job.clip.as_dict(), "sources": sources}
+    writer = PackWriter(folder, attributes=attributes, clips=planned)
+    for spec, scan in entries:
+        if spec.id in broken:
+            continue
+        clips = _clips(job, spec, scan)
+        if scan["clips"] * raw_clip_bytes(scan) <= SHARD_BYTES:
+            # Small enough to be held: a fault then costs nothing that was written.
+            try:
+                clips = iter(list(clips))
+            except _RecordingFailed as failed:
+                broken[spec.id] = failed.fault
+                continue
+        in_clips = 0
+        for clip in clips:
+            writer.append(ClipRecord(clip, spec.label, _clip_facts(spec, scan, clip)))
+            in_clips += clip.decoded
+            totals["binned"] += int(clip.binned.sum())
+            totals["clipped"] += int(clip.clipped.sum())
+            totals["rgb_fallback"] += "rgb_fallback" in clip.flags
+            totals["both"] += clip.has_events and clip.has_rgb
+            dropped.update(clip.dropped)
+        totals["decoded"] += scan["ledger"]["decoded"]
+        dropped["tail"] += scan["ledger"]["decoded"] - in_clips
+        sources.append(
+            {
+                "recording": spec.id,
+                "files": scan["files"],
+                "format": scan["format"],
+                "geometry_source": scan["geometry_source"],
+                "ledger": scan["ledger"],
+                "tail": scan["ledger"]["decoded"] - in_clips,
+                "notes": scan["notes"],
+            }
+        )
+    count = writer.close()
+    return {
+        "name": job.name,
+        "plan_id": job.plan_id,
+        "clips": count,
+        "totals": {name: totals[name] for name in _TOTALS},
+        "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
+        "suffixes": sorted({scan["rgb_suffix"] for _, scan in entries if scan["rgb_times"]}),
+    }
+
+
+def _clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[Clip]:
+    """Yield the clips of one recording; what goes wrong becomes `_RecordingFailed`."""
+    fault: dict[str, Any]
+    try:
+        recording = open_spec(Path(job.root), spec, job.read)
+        found = lay_out(
+            recording,
+            job.clip,
+            event_range=tuple(scan["event_range"]) if scan["event_range"] else None,
+            ledger=Ledger(),
+        )
+        yield from clip_recording(recording, job.clip, surveyed=found)
+        return
+    except FormatError as err:
+        fault = {"reason": err.reason, "offset": err.offset, "message": err.message}
+    except EventKitError as err:
+        fault = {"reason": "unusable", "offset": None, "message": str(err)}
+    except OSError as err:
+        if err.filename is None or str(job.store) in str(err.filename):
+            raise
+        fault = {"reason": "io", "offset": None, "message": str(err)}
+    raise _RecordingFailed(spec.id, {"file": spec.events or spec.rgb, **fault})
+
+
+def _clip_facts(spec: RecordingSpec, scan: dict[str, Any], clip: Clip) -> dict[str, Any]:
+    return {
+        "recording": spec.id,
+        "split": spec.split,
+        "label_name": spec.label_name,
+        "sensor_size": scan["sensor_size"],
+        "format": scan["format"],
+    }

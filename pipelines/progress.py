@@ -1,0 +1,78 @@
+"""Progress of long work: a live bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+EVERY_S = 10.0
+
+
+class Progress:
+    """Counts work in ``unit`` towards a total, with rate and time left."""
+
+    def __init__(self, title: str, total: int, unit: str, *, stream: TextIO | None = None) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self._stream = stream if stream is not None else sys.stderr
+        self._started = self._said = time.monotonic()
+        self._done = 0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def advance(self, amount: int) -> None:
+        """Book finished work."""
+        self._done += amount
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done)
+        elif time.monotonic() - self._said >= EVERY_S:
+            self._said = time.monotonic()
+            self._stream.write(f"{self.line()}\n")
+            self._stream.flush()
+
+    def line(self) -> str:
+        """Return the state in words."""
+        spent = max(time.monotonic() - self._started, 1e-9)
+        rate = self._done / spent
+        left = (self.total - self._done) / rate if rate > 0 else float("inf")
+        return (
+            f"{self.title}: {self._done:,} of {self.total:,} {self.unit}, "
+            f"{rate:,.1f} {self.unit}/s, {_clock(left)} left"
+        )
+
+    def _open(self) -> None:
+        if not self._stream.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn(self.unit))
+        self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(file=self._stream))
+        self._bar.start()
+        self._task = self._bar.add_task(self.title, total=self.total)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str) -> Iterator[Progress]:
+    """Show progress for the length of the block."""
+    shown = Progress(title, total, unit)
+    shown._open()
+    try:
+        yield shown
+    finally:
+        shown._close()
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "unknown time"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,117 @@
+"""Atomic commits: a file is there whole, hashed and on the disk, or it is not there.
+
+Order of a commit: temporary name in the same folder, write and hash in one pass, fsync, rename,
+fsync the folder; then the receipt the same way. The receipt is the commit: what has none is not
+there, whatever files lie around, and the next run makes it again to the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from eventkit.samples import encode_json
+
+HIDDEN = ".eventkit"
+TEMPORARY = ".tmp-"
+_PIECE = 1 << 20
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is never seen half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    commit(temporary, path)
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Rename a written and synced file to its name, durably."""
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_tree(folder: Path, *, relative_to: Path) -> list[dict[str, Any]]:
+    """Sync and hash every file below ``folder``: path, bytes, sha256, sorted by path."""
+    entries = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        entries.append(
+            {
+                "path": path.relative_to(relative_to).as_posix(),
+                "bytes": path.stat().st_size,
+                "sha256": hash_file(path),
+            }
+        )
+    for sub in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+        sync_folder(sub)
+    return entries
+
+
+def receipt_path(folder: Path, unit: str) -> Path:
+    """Where the receipt of a unit stands."""
+    return folder / HIDDEN / "receipts" / f"{unit}.json"
+
+
+def write_receipt(folder: Path, unit: str, content: dict[str, Any]) -> None:
+    """Commit a unit."""
+    write_atomic(receipt_path(folder, unit), encode_json(content))
+
+
+def read_receipt(folder: Path, unit: str) -> dict[str, Any] | None:
+    """Return the receipt of a unit whose files are all there at their size, else None."""
+    content = read_json(receipt_path(folder, unit))
+    if content is None or not _sizes_agree(folder, content.get("files", [])):
+        return None
+    return content
+
+
+def _sizes_agree(folder: Path, files: Iterable[dict[str, Any]]) -> bool:
+    for entry in files:
+        try:
+            if (folder / entry["path"]).stat().st_size != entry["bytes"]:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed run left under a temporary name; call it under the lock only."""
+    for path in folder.rglob(f"{TEMPORARY}*"):
+        if path.is_file():
+            with suppress(FileNotFoundError):
+                path.unlink()

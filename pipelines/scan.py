@@ -1,0 +1,186 @@
+"""Scan: look at every recording once; what it holds, its hashes, or why it cannot be used.
+
+Results are kept by path, size and time of change, so a scan that was stopped goes on, and a second
+run only looks at what changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import eventkit
+from eventkit.errors import EventKitError, FormatError
+from eventkit.recording import OnError, Recording
+from eventkit.samples import encode_json
+from eventkit.survey import LONG_CLIP_US, ClipSettings, Survey, survey
+from pipelines.datasets.discover import RecordingSpec
+from pipelines.executors import Pool
+from pipelines.progress import progress
+from pipelines.receipts import HIDDEN, hash_file
+
+SCAN_FILE = f"{HIDDEN}/scan.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSettings:
+    """What the readers are told."""
+
+    on_error: OnError = "raise"
+    sensor_size: tuple[int, int] | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanJob:
+    """One recording to look at; small enough to travel to a worker."""
+
+    root: str
+    spec: RecordingSpec
+    clip: ClipSettings
+    read: ReadSettings
+
+
+def open_spec(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recording:
+    """Open both sides of a recording."""
+    main = spec.events or spec.rgb
+    assert main is not None
+    return eventkit.open(
+        root / main,
+        rgb=root / spec.rgb if spec.events and spec.rgb else None,
+        on_error=read.on_error,
+        sensor_size=read.sensor_size,
+        format=read.format if spec.events else None,
+    )
+
+
+def input_files(root: Path, spec: RecordingSpec) -> list[Path]:
+    """Return every file a recording consists of, sorted."""
+    found: list[Path] = []
+    for side in (spec.events, spec.rgb):
+        if side is None:
+            continue
+        path = root / side
+        found.extend(sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path])
+    return found
+
+
+def scan_recording(job: ScanJob) -> dict[str, Any]:
+    """Look at one recording; never raises for what is wrong with it."""
+    root = Path(job.root)
+    result: dict[str, Any] = {"id": job.spec.id, "files": [], "fault": None}
+    try:
+        result["files"] = [
+            {
+                "path": p.relative_to(root).as_posix(),
+                "bytes": p.stat().st_size,
+                "sha256": hash_file(p),
+            }
+            for p in input_files(root, job.spec)
+        ]
+        recording = open_spec(root, job.spec, job.read)
+        result.update(_facts(recording, survey(recording, job.clip), job.clip))
+    except FormatError as err:
+        result["fault"] = {"reason": err.reason, "offset": err.offset, "message": err.message}
+    except EventKitError as err:
+        if err.exit_code != 2 or isinstance(err, ImportError):
+            raise
+        result["fault"] = {"reason": "unusable", "offset": None, "message": str(err)}
+    except OSError as err:
+        result["fault"] = {"reason": "io", "offset": None, "message": str(err)}
+    return result
+
+
+def _facts(recording: Recording, found: Survey, settings: ClipSettings) -> dict[str, Any]:
+    frames = found.frames
+    size = recording.sensor_size or (frames.size if frames is not None else (0, 0))
+    channels, kind = (2, settings.dtype) if settings.family == "counts" else (1, "f4")
+    if frames is None:
+        rgb_shape = [settings.bins, size[1], size[0], 1]
+    else:
+        rgb_shape = [settings.bins, frames.size[1], frames.size[0], frames.channels]
+    start, stop = found.spans[0][0], found.spans[-1][1]
+    return {
+        "format": recording.format,
+        "sensor_size": list(size),
+        "geometry_source": recording.geometry_source,
+        "event_range": list(found.event_range) if found.event_range else None,
+        "ledger": found.ledger.as_dict(),
+        "clips": len(found.spans),
+        "long": settings.clip_us is None and stop - start > LONG_CLIP_US and found.has_events,
+        "events_shape": [settings.bins, channels, size[1], size[0]],
+        "events_dtype": kind,
+        "rgb_shape": rgb_shape,
+        "rgb_suffix": frames.suffix if frames is not None else "",
+        "rgb_times": found.rgb_times,
+        "notes": recording.notes,
+    }
+
+
+def raw_clip_bytes(facts: dict[str, Any]) -> int:
+    """Return the raw bytes of one clip of a scanned recording, differences included."""
+    events = int(np.prod(facts["events_shape"])) * np.dtype(facts["events_dtype"]).itemsize
+    return 2 * (events + int(np.prod(facts["rgb_shape"])))
+
+
+def scan_all(jobs: list[ScanJob], store: Path, pool: Pool) -> list[dict[str, Any]]:
+    """Scan every recording, taking results of an earlier scan where nothing changed.
+
+    Returns
+    -------
+    list of dict
+        In the order of ``jobs``.
+    """
+    kept = _read_kept(store / SCAN_FILE)
+    stamps = {job.spec.id: _stamp(job) for job in jobs}
+    results = {
+        job.spec.id: kept[stamps[job.spec.id]] for job in jobs if stamps[job.spec.id] in kept
+    }
+    todo = [job for job in jobs if job.spec.id not in results]
+    if todo:
+        (store / HIDDEN).mkdir(parents=True, exist_ok=True)
+        with (
+            (store / SCAN_FILE).open("ab") as log,
+            progress("scan", len(todo), "recordings") as bar,
+        ):
+            for job, result in pool.run(scan_recording, todo):
+                results[job.spec.id] = result
+                log.write(encode_json({"stamp": stamps[job.spec.id], **result}) + b"\n")
+                log.flush()
+                bar.advance(1)
+    return [results[job.spec.id] for job in jobs]
+
+
+def _stamp(job: ScanJob) -> str:
+    """Return what a result depends on: settings, names, sizes and times of change."""
+    root = Path(job.root)
+    try:
+        states = [
+            (p.relative_to(root).as_posix(), (s := p.stat()).st_size, s.st_mtime_ns)
+            for p in input_files(root, job.spec)
+        ]
+    except OSError as err:
+        states = [(str(err), 0, 0)]
+    return encode_json([states, asdict(job.clip), asdict(job.read)]).decode()
+
+
+def _read_kept(path: Path) -> dict[str, dict[str, Any]]:
+    return {entry.pop("stamp"): entry for entry in _lines(path)}
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the last line of a killed scan
+                continue
+            if isinstance(entry, dict) and "stamp" in entry:
+                yield entry
