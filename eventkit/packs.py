@@ -153,8 +153,8 @@ class _ClipColumn:
     """A large array that grows by whole outer shards."""
 
     def __init__(self, group: Any, name: str, first: NDArray[Any], rows: int) -> None:
-        self._rows = rows
-        self._waiting: list[NDArray[Any]] = []
+        self._buffer = np.empty((rows, *first.shape), first.dtype)
+        self._held = 0
         self._array = group.create_array(
             name,
             shape=(0, *first.shape),
@@ -167,17 +167,18 @@ class _ClipColumn:
         )
 
     def append(self, array: NDArray[Any]) -> None:
-        self._waiting.append(array)
-        if len(self._waiting) == self._rows:
+        self._buffer[self._held] = array
+        self._held += 1
+        if self._held == self._buffer.shape[0]:
             self.flush()
 
     def flush(self) -> None:
-        if self._waiting:
+        if self._held:
             start = self._array.shape[0]
-            stop = start + len(self._waiting)
+            stop = start + self._held
             self._array.resize((stop, *self._array.shape[1:]))
-            self._array[start:stop] = np.stack(self._waiting)
-            self._waiting.clear()
+            self._array[start:stop] = self._buffer[: self._held]
+            self._held = 0
 
 
 class _ByteColumn:

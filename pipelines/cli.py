@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from eventkit._optional import require
 from eventkit.cli.options import SIZE
 from eventkit.representations import COUNT_DTYPES
 from eventkit.samples import CODECS
@@ -17,6 +18,7 @@ from pipelines.datasets.discover import LAYOUTS
 from pipelines.executors import EXECUTORS, RunSettings, open_pool
 
 QUARANTINED = 3
+_LIBRARIES = ("zarr", "google_crc32c", "PIL", "rich")
 
 
 class _Percent(click.ParamType):
@@ -94,6 +96,7 @@ def convert(
     train/ val/ test/ above them, event files with an image, video or image folder of the same
     name, and AEDAT4 files that hold both. Prints what it understood before it starts.
     """
+    _check_installed("eventkit convert")
     from pipelines.convert import convert_raw
     from pipelines.scan import ReadSettings
 
@@ -121,6 +124,12 @@ def convert(
         click.echo(f"  {bad['recording']}: {bad['reason']}: {bad['message']}{at}", err=True)
     click.echo(f"  all of them: {out}/.eventkit/quarantine.jsonl", err=True)
     return QUARANTINED
+
+
+def _check_installed(command: str) -> None:
+    """Name a missing library before the work starts, not in the middle of it."""
+    for library in _LIBRARIES:
+        require(library, extra="pipelines", purpose=command)
 
 
 def _balance(totals: dict[str, int], dropped: dict[str, int]) -> str:
@@ -154,6 +163,7 @@ def shard(
     workers: int | None,
 ) -> None:
     """Write the clips of STORE as deterministic WebDataset tars."""
+    _check_installed("eventkit shard")
     from pipelines.shard import shard_store
     from pipelines.shard_task import ShardSettings
 
@@ -181,6 +191,7 @@ def shard(
 @_run_options
 def verify(folder: Path, as_json: bool, executor: str, workers: int | None) -> None:
     """Check every byte and count of a shards FOLDER, or of a store."""
+    _check_installed("eventkit verify")
     from pipelines.receipts import HIDDEN
     from pipelines.verify import require_undamaged, verify_shards, verify_store
 

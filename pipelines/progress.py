@@ -26,7 +26,7 @@ class Progress:
         """Book finished work."""
         self._done += amount
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done)
+            self._bar.update(self._task, completed=self._done, rate=f"{self._rate():,.1f}")
         elif time.monotonic() - self._said >= EVERY_S:
             self._said = time.monotonic()
             self._stream.write(f"{self.line()}\n")
@@ -34,13 +34,15 @@ class Progress:
 
     def line(self) -> str:
         """Return the state in words."""
-        spent = max(time.monotonic() - self._started, 1e-9)
-        rate = self._done / spent
+        rate = self._rate()
         left = (self.total - self._done) / rate if rate > 0 else float("inf")
         return (
             f"{self.title}: {self._done:,} of {self.total:,} {self.unit}, "
             f"{rate:,.1f} {self.unit}/s, {_clock(left)} left"
         )
+
+    def _rate(self) -> float:
+        return self._done / max(time.monotonic() - self._started, 1e-9)
 
     def _open(self) -> None:
         if not self._stream.isatty():
@@ -49,10 +51,12 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn(self.unit))
-        self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(file=self._stream))
+        rate = TextColumn(f"{self.unit}, {{task.fields[rate]}}/s,")
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), rate)
+        left = TimeRemainingColumn(compact=True)
+        self._bar = Bar(*columns, left, "left", console=Console(file=self._stream))
         self._bar.start()
-        self._task = self._bar.add_task(self.title, total=self.total)
+        self._task = self._bar.add_task(self.title, total=self.total, rate="-")
 
     def _close(self) -> None:
         if self._bar is not None:

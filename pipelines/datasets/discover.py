@@ -249,4 +249,6 @@ def _carve_val(recordings: list[RecordingSpec], source: str) -> tuple[list[Recor
         else r
         for r in recordings
     ]
+    if all(recording.split != "train" for recording in carved):
+        return recordings, f"{source}; too few recordings for a val split"
     return carved, f"{source}; val is {VAL_SHARE:.0%} of train by hash of the recording"

@@ -1,0 +1,212 @@
+"""What a raw folder is understood to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pipelines_helpers import write_recording
+
+from eventkit.errors import MissingDataError, SettingsError
+from pipelines.datasets.discover import discover
+
+
+def ids(found) -> list[str]:
+    return [recording.id for recording in found.recordings]
+
+
+def test_class_folders_give_labels_in_natural_order(tmp_path: Path) -> None:
+    for name in ("10", "2", "1"):
+        write_recording(tmp_path / name / "a", seed=1)
+
+    found = discover([tmp_path])
+
+    assert found.classes == {0: "1", 1: "2", 2: "10"}
+    assert [(r.id, r.label) for r in found.recordings] == [("1/a", 0), ("10/a", 2), ("2/a", 1)]
+
+
+def test_split_folders_above_the_classes_are_official_and_val_is_carved_from_train(raw) -> None:
+    found = discover([raw])
+
+    assert len(found.recordings) == 24
+    by_split = {s: [r for r in found.recordings if r.split == s] for s in ("train", "val", "test")}
+    assert all(r.id.startswith("test/") for r in by_split["test"])
+    assert all(r.id.startswith("train/") for r in by_split["train"] + by_split["val"])
+    assert len(by_split["test"]) == 6
+
+
+def test_a_split_does_not_move_when_recordings_are_added(tmp_path: Path) -> None:
+    for i in range(40):
+        write_recording(tmp_path / "a" / f"{i}", seed=i, events=3, picture=False)
+        write_recording(tmp_path / "b" / f"{i}", seed=i, events=3, picture=False)
+    before = {r.id: r.split for r in discover([tmp_path]).recordings}
+    for i in range(40, 50):
+        write_recording(tmp_path / "a" / f"{i}", seed=i, events=3, picture=False)
+
+    after = {r.id: r.split for r in discover([tmp_path]).recordings}
+
+    assert {name: after[name] for name in before} == before
+    assert set(before.values()) == {"train", "val", "test"}
+
+
+def test_three_column_lists_win_over_folders_and_name_missing_clips(tmp_path: Path) -> None:
+    write_recording(tmp_path / "action_001_walk" / "dvSave-2022_09_29", seed=1)
+    write_recording(tmp_path / "action_002_run" / "dvSave-2022_09_30", seed=2)
+    write_recording(tmp_path / "action_002_run" / "unlisted", seed=3)
+    (tmp_path / "train_label.txt").write_text(
+        "action_001_walk/dvSave-2022_09_29 8 14\naction_002_run/gone 8 66\n"
+    )
+    (tmp_path / "test_label.txt").write_text("action_002_run/dvSave-2022_09_30 12 66\n")
+
+    found = discover([tmp_path])
+
+    assert {r.id: (r.label, r.split) for r in found.recordings} == {
+        "action_001_walk/dvSave-2022_09_29": (14, "train"),
+        "action_002_run/dvSave-2022_09_30": (66, "test"),
+    }
+    assert found.classes == {14: "action_001_walk", 66: "action_002_run"}
+    assert found.missing == (("action_002_run/gone", "train_label.txt:2"),)
+    assert found.unlisted == 1
+
+
+def test_two_classes_of_one_folder_name_are_named_by_id(tmp_path: Path) -> None:
+    write_recording(tmp_path / "deck1" / "Whale" / "a", seed=1)
+    write_recording(tmp_path / "deck2" / "Whale" / "a", seed=2)
+    (tmp_path / "train_label.txt").write_text("deck1/Whale/a 8 65\ndeck2/Whale/a 8 112\n")
+
+    assert discover([tmp_path]).classes == {65: "65", 112: "112"}
+
+
+def test_list_entries_may_leave_out_the_folder_they_were_unpacked_into(tmp_path: Path) -> None:
+    write_recording(tmp_path / "Poker_Event" / "action_1" / "rec", seed=1)
+    (tmp_path / "train_label.txt").write_text("action_1/rec 8 0\n")
+
+    assert ids(discover([tmp_path])) == ["Poker_Event/action_1/rec"]
+
+
+def test_a_list_entry_cannot_leave_the_folder(tmp_path: Path) -> None:
+    write_recording(tmp_path / "outside" / "secret", seed=1)
+    write_recording(tmp_path / "raw" / "a" / "b", seed=1)
+    (tmp_path / "raw" / "train_label.txt").write_text("../outside/secret 8 0\na/b 8 1\n")
+
+    found = discover([tmp_path / "raw"])
+
+    assert ids(found) == ["a/b"]
+    assert found.missing[0][0] == "../outside/secret"
+
+
+@pytest.mark.parametrize("line", ["only-one-column", "a/b 8", "a/b 8 cat", "a/b x 3"])
+def test_a_bad_list_line_is_named_with_its_number(tmp_path: Path, line: str) -> None:
+    write_recording(tmp_path / "a" / "b", seed=1)
+    (tmp_path / "train_label.txt").write_text(f"a/b 8 0\n{line}\n")
+
+    with pytest.raises(SettingsError, match=r"train_label.txt:2: expected"):
+        discover([tmp_path])
+
+
+def test_a_recording_listed_twice_is_refused(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a" / "b", seed=1)
+    (tmp_path / "train_label.txt").write_text("a/b 8 0\n")
+    (tmp_path / "test_label.txt").write_text("a/b 8 0\n")
+
+    with pytest.raises(SettingsError, match="more than once"):
+        discover([tmp_path])
+
+
+def test_lists_without_any_recording_say_so(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a" / "b", seed=1)
+    (tmp_path / "train_label.txt").write_text("x/y 8 0\n")
+
+    with pytest.raises(MissingDataError, match="x/y"):
+        discover([tmp_path])
+
+
+def test_recordings_side_by_side_have_no_label(tmp_path: Path) -> None:
+    for i in range(3):
+        write_recording(tmp_path / f"{i}", seed=i)
+
+    found = discover([tmp_path])
+
+    assert found.classes == {}
+    assert {r.label for r in found.recordings} == {-1}
+
+
+def test_a_single_file_works_and_finds_its_picture(tmp_path: Path) -> None:
+    write_recording(tmp_path / "0001", seed=1)
+    write_recording(tmp_path / "0002", seed=1)
+
+    found = discover([tmp_path / "0001.bin"])
+
+    assert [(r.id, r.rgb) for r in found.recordings] == [("0001", "0001.png")]
+
+
+def test_one_folder_is_no_class_tree_unless_asked(tmp_path: Path) -> None:
+    write_recording(tmp_path / "session1" / "a", seed=1)
+
+    with pytest.raises(SettingsError, match="--layout tree"):
+        discover([tmp_path])
+
+    assert discover([tmp_path], layout="tree").classes == {0: "session1"}
+    assert discover([tmp_path], layout="flat").recordings[0].label == -1
+
+
+def test_mixed_depths_are_refused_with_candidates(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a" / "r1", seed=1)
+    write_recording(tmp_path / "b" / "day" / "r2", seed=1)
+
+    with pytest.raises(SettingsError, match="a/r1") as error:
+        discover([tmp_path])
+    assert "b/day/r2" in str(error.value)
+
+
+def test_the_rgb_side_may_be_a_video_or_a_folder(tmp_path: Path) -> None:
+    write_recording(tmp_path / "x" / "one", seed=1, picture=False)
+    (tmp_path / "x" / "one.mp4").write_bytes(b"")
+    write_recording(tmp_path / "y" / "two", seed=1, picture=False)
+    write_recording(tmp_path / "y" / "two_aps" / "00000000", seed=2)
+    (tmp_path / "y" / "two_aps" / "00000000.bin").unlink()
+
+    found = {r.id: r.rgb for r in discover([tmp_path]).recordings}
+
+    assert found == {"x/one": "x/one.mp4", "y/two": "y/two_aps"}
+
+
+def test_two_rgb_candidates_are_refused(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a" / "one", seed=1)
+    (tmp_path / "a" / "one.mp4").write_bytes(b"")
+
+    with pytest.raises(SettingsError, match=r"one.png, a/one.mp4"):
+        discover([tmp_path])
+
+
+def test_a_picture_without_events_is_a_recording_of_its_own(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a" / "one", seed=1)
+    write_recording(tmp_path / "b" / "two", seed=2)
+    write_recording(tmp_path / "b" / "three", seed=3)
+    (tmp_path / "b" / "two.bin").unlink()
+
+    found = {r.id: (r.events, r.rgb) for r in discover([tmp_path]).recordings}
+
+    assert found["b/two"] == (None, "b/two.png")
+
+
+def test_files_that_no_reader_knows_are_counted(tmp_path: Path) -> None:
+    write_recording(tmp_path / "one", seed=1)
+    (tmp_path / "two.raw").write_bytes(b"% evt 3.0\n")
+
+    assert discover([tmp_path]).unknown == {".raw": 1}
+
+
+def test_an_empty_folder_and_a_wrong_path_say_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="found none"):
+        discover([tmp_path])
+    with pytest.raises(MissingDataError, match="no such file"):
+        discover([tmp_path / "nowhere"])
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a" / "one", seed=1)
+    write_recording(tmp_path / "b" / "one", seed=1)
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+
+    assert ids(discover([tmp_path])) == ["a/one", "b/one"]

@@ -1,0 +1,453 @@
+"""convert, shard and verify through the command line: bytes, balance, damage, refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pipelines_helpers import atis_bytes, tree_bytes, write_recording
+
+
+def manifest_of(shards: Path) -> dict:
+    return json.loads((shards / "manifest.json").read_text())
+
+
+def samples_of(shards: Path, split: str) -> list[dict]:
+    import tarfile
+
+    found = []
+    for path in sorted((shards / split).glob("*.tar")):
+        with tarfile.open(path) as tar:
+            members = {m.name: tar.extractfile(m).read() for m in tar}
+        keys = sorted({name.split(".")[0] for name in members})
+        found += [
+            {n.split(".", 1)[1]: d for n, d in members.items() if n.startswith(f"{k}.")}
+            for k in keys
+        ]
+    return found
+
+
+def test_the_defaults_chain_and_every_event_is_accounted_for(
+    raw: Path, tool, tmp_path: Path
+) -> None:
+    converted = tool("convert", raw)
+    sharded = tool("shard")
+    verified = tool("verify")
+
+    assert converted.returncode == sharded.returncode == verified.returncode == 0
+    assert "24 recordings (split folders, one folder a class)" in converted.stdout
+    assert "4,800 events decoded = 4,800 in frames + 0 clipped + 0 dropped" in converted.stdout
+    manifest = manifest_of(tmp_path / "shards")
+    assert sum(s["samples"] for s in manifest["splits"].values()) == 24
+    assert manifest["clips"]["decoded"] == 4800
+    assert manifest["classes"] == {"0": "c0", "1": "c1", "2": "c2"}
+    assert (tmp_path / "shards" / "test" / "test-000000.tar").is_file()
+
+
+def test_a_sample_holds_what_the_raw_files_hold(raw: Path, tool, tmp_path: Path) -> None:
+    import gzip
+    import io
+
+    tool("convert", raw, "--bins", "4")
+    tool("shard", "--with-diffs")
+
+    sample = next(
+        s
+        for s in samples_of(tmp_path / "shards", "test")
+        if json.loads(s["json"])["recording"] == "test/c1/0000"
+    )
+
+    events = np.load(io.BytesIO(gzip.decompress(sample["events.npy.gz"])))
+    data = np.frombuffer((raw / "test/c1/0000.bin").read_bytes(), np.uint8).reshape(-1, 5)
+    truth = np.zeros((4, 2, 34, 34), np.uint8)
+    t = (data[:, 2].astype(int) & 127) << 16 | data[:, 3].astype(int) << 8 | data[:, 4]
+    start, stop = int(t[0]), int(t[-1]) + 1
+    edges = [start + (stop - start) * i // 4 for i in range(5)]
+    for row, ti in zip(data, t, strict=True):
+        bin_ = next(i for i in range(4) if edges[i] <= ti < edges[i + 1])
+        truth[bin_, row[2] >> 7, row[1], row[0]] += 1
+    np.testing.assert_array_equal(events, truth)
+    assert sample["rgb00.png"] == (raw / "test/c1/0000.png").read_bytes()
+    assert sample["cls"] == b"1"
+    meta = json.loads(sample["json"])
+    assert meta["window_us"] == [[a, b] for a, b in pairwise(edges)]
+    assert meta["decoded"] == meta["binned"] == 200
+    difference = np.load(io.BytesIO(gzip.decompress(sample["diff_events.npy.gz"])))
+    np.testing.assert_array_equal(difference, np.abs(np.diff(truth.astype(int), axis=0)))
+
+
+@pytest.mark.parametrize("executor", ["inline", "threads", "dask"])
+def test_every_executor_and_worker_count_gives_the_same_bytes(
+    raw: Path, tool, tmp_path: Path, executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    tool("convert", raw, "--executor", "inline", cwd=reference)
+    tool("shard", "--executor", "inline", "--num-shards", "3", cwd=reference)
+
+    workers = ["--workers", "2"] if executor != "inline" else []
+    first = tool("convert", raw, "--executor", executor, *workers)
+    second = tool("shard", "--executor", executor, "--num-shards", "3", *workers)
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    for folder in ("store", "shards"):
+        assert tree_bytes(tmp_path / folder) == tree_bytes(reference / folder)
+
+
+def test_a_second_run_does_nothing_and_says_so(raw: Path, tool, tmp_path: Path) -> None:
+    tool("convert", raw)
+    tool("shard")
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.tar")}
+
+    convert, shard = tool("convert", raw), tool("shard")
+
+    assert "nothing to do" in convert.stdout
+    assert "nothing to do" in shard.stdout
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.tar")} == before
+
+
+def test_other_settings_and_other_inputs_are_refused_with_what_differs(raw: Path, tool) -> None:
+    tool("convert", raw)
+    tool("shard")
+
+    bins = tool("convert", raw, "--bins", "4")
+    codec = tool("shard", "--codec", "npy")
+    write_recording(raw / "train" / "c0" / "new", seed=5)
+    more = tool("convert", raw)
+
+    assert bins.returncode == codec.returncode == more.returncode == 2
+    assert "bins 8 there, 4 now" in bins.stderr
+    assert "codec npy.gz there, npy now" in codec.stderr
+    assert "the recordings (added, removed or changed)" in more.stderr
+    assert "--out" in bins.stderr
+
+
+def test_lost_output_is_made_again_to_the_same_bytes(raw: Path, tool, tmp_path: Path) -> None:
+    tool("convert", raw)
+    tool("shard")
+    before = {name: tree_bytes(tmp_path / name) for name in ("store", "shards")}
+    victim = next(p for p in (tmp_path / "store").rglob("c/0/**/0") if p.is_file())
+    victim.unlink()
+    (tmp_path / "shards" / "train" / "train-000000.tar").unlink()
+    (tmp_path / "shards" / "train" / ".tmp-train-000000.tar").write_bytes(b"half")
+
+    refused = tool("shard")
+    assert refused.returncode == 4
+    assert "missing" in refused.stderr
+    assert tool("convert", raw).returncode == 0
+    assert tool("shard").returncode == 0
+
+    assert {name: tree_bytes(tmp_path / name) for name in ("store", "shards")} == before
+
+
+def test_a_broken_file_is_set_aside_with_reason_and_offset_and_the_others_go_on(
+    raw: Path, tool, tmp_path: Path
+) -> None:
+    victim = raw / "train" / "c0" / "0001.bin"
+    victim.write_bytes(victim.read_bytes()[:-2])
+    (raw / "train" / "c1" / "0000.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+
+    result = tool("convert", raw)
+
+    assert result.returncode == 3
+    lines = (tmp_path / "store/.eventkit/quarantine.jsonl").read_text().splitlines()
+    bad = {entry["recording"]: entry for entry in map(json.loads, lines)}
+    assert set(bad) == {"train/c0/0001", "train/c1/0000"}
+    assert bad["train/c0/0001"]["reason"] == "truncated"
+    assert bad["train/c0/0001"]["offset"] == 199 * 5
+    assert "22 clips" in result.stdout
+    assert "Traceback" not in result.stderr
+    assert tool("shard").returncode == 0
+    manifest = manifest_of(tmp_path / "shards")
+    assert sum(s["samples"] for s in manifest["splits"].values()) == 22
+    assert {e["recording"] for e in manifest["quarantine"]} == set(bad)
+
+
+def test_skip_keeps_what_is_whole(raw: Path, tool) -> None:
+    victim = raw / "train" / "c0" / "0001.bin"
+    victim.write_bytes(victim.read_bytes()[:-2])
+
+    result = tool("convert", raw, "--on-error", "skip")
+
+    assert result.returncode == 0
+    assert "4,799 events decoded = 4,799 in frames" in result.stdout
+
+
+def test_strict_stops_at_the_first_bad_recording(raw: Path, tool, tmp_path: Path) -> None:
+    (raw / "train" / "c0" / "0001.bin").write_bytes(b"abc")
+
+    result = tool("convert", raw, "--strict")
+
+    assert result.returncode == 2
+    assert "0001.bin" in result.stderr
+    assert not list((tmp_path / "store").glob("*.zarr"))
+
+
+def test_too_many_bad_recordings_fail_the_run(raw: Path, tool) -> None:
+    (raw / "train" / "c0" / "0001.bin").write_bytes(b"abc")
+
+    result = tool("convert", raw, "--max-bad", "1%")
+
+    assert result.returncode == 3
+    assert "more than --max-bad 1%" in result.stderr
+
+
+def test_events_outside_the_sensor_are_named_dropped_or_counted(tmp_path: Path, tool) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.bin").write_bytes(atis_bytes([1, 200, 3], [1, 2, 3], [10, 20, 30], [0, 1, 1]))
+
+    refused = tool("convert", raw, "--sensor-size", "34x34", "--out", "one")
+    dropped = tool("convert", raw, "--sensor-size", "34x34", "--on-error", "skip", "--out", "two")
+
+    assert refused.returncode == 3
+    assert "x=200" in refused.stderr
+    assert "(byte 5)" in refused.stderr
+    assert dropped.returncode == 0
+    assert "3 events decoded = 2 in frames + 0 clipped + 1 dropped (outside)" in dropped.stdout
+
+
+def test_a_list_that_names_missing_clips_goes_on_and_says_so(raw: Path, tool) -> None:
+    (raw / "train_label.txt").write_text("train/c0/0000 1 0\ntrain/c1/gone 1 1\n")
+
+    result = tool("convert", raw)
+
+    assert result.returncode == 3
+    assert "train/c1/gone (train_label.txt:2)" in result.stdout
+    assert "missing" in result.stderr
+
+
+def test_clips_with_one_sense_are_kept_and_said_to_be_so(tmp_path: Path, tool) -> None:
+    raw = tmp_path / "raw"
+    write_recording(raw / "a" / "both", seed=1)
+    write_recording(raw / "a" / "events", seed=2, picture=False)
+    write_recording(raw / "b" / "rgb", seed=3)
+    (raw / "b" / "rgb.bin").unlink()
+    write_recording(raw / "b" / "neither", seed=4, picture=False)
+    (raw / "b" / "neither.bin").write_bytes(b"")
+
+    result = tool("convert", raw)
+    tool("shard")
+
+    assert result.returncode == 3
+    assert "b/neither: empty" in result.stderr
+    split_of = manifest_of(tmp_path / "shards")["splits"]
+    metas = [
+        json.loads(s["json"]) for split in split_of for s in samples_of(tmp_path / "shards", split)
+    ]
+    senses = {m["recording"]: (m["has_events"], m["has_rgb"]) for m in metas}
+    assert senses == {"a/both": (True, True), "a/events": (True, False), "b/rgb": (False, True)}
+
+
+def test_the_raw_folder_is_never_written_to(raw: Path, tool) -> None:
+    before = tree_bytes(raw, hidden=True)
+
+    inside = tool("convert", raw, "--out", raw / "store")
+    tool("convert", raw)
+
+    assert inside.returncode == 2
+    assert "lies inside" in inside.stderr
+    assert tree_bytes(raw, hidden=True) == before
+
+
+def test_a_read_only_raw_folder_works_and_a_read_only_out_is_a_clear_error(
+    raw: Path, tool, tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    shutil.copytree(raw, closed)
+    with mounted(closed, "bind") as allowed:
+        if not allowed:
+            pytest.skip("no right to mount a read-only folder")
+
+        assert tool("convert", closed).returncode == 0
+        refused = tool("convert", raw, "--out", closed / "store")
+
+    assert refused.returncode == 6
+    assert "cannot be written" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@contextmanager
+def mounted(folder: Path, kind: str) -> Iterator[bool]:
+    """Mount a small tmpfs on a folder, or make it read-only; yields whether that was allowed."""
+    steps = {
+        "small": [["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", folder]],
+        "bind": [["mount", "--bind", folder, folder], ["mount", "-o", "remount,ro,bind", folder]],
+    }[kind]
+    done = [subprocess.run(step, capture_output=True, check=False).returncode for step in steps]
+    try:
+        yield not any(done)
+    finally:
+        if done[0] == 0:
+            subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("command", [["convert", "raw"], ["shard"]])
+def test_two_coordinators_do_not_meet(raw: Path, tool, tmp_path: Path, command: list[str]) -> None:
+    folder = tmp_path / ("store" if command[0] == "convert" else "shards")
+    tool("convert", raw)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import sys, time
+from pathlib import Path
+from pipelines.lock import locked
+with locked(Path({str(folder)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+""",
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        result = tool(*command)
+    finally:
+        holder.kill()
+        holder.wait()
+
+    assert result.returncode == 5
+    assert f"process {holder.pid}" in result.stderr
+    assert tool(*command).returncode == 0  # the lock of a dead process is free
+
+
+@pytest.mark.parametrize(
+    "damage", ["flip", "cut", "delete", "index-flip", "index-delete", "stray", "manifest"]
+)
+def test_verify_names_every_kind_of_damage(raw: Path, tool, tmp_path: Path, damage: str) -> None:
+    tool("convert", raw)
+    tool("shard")
+    tar = tmp_path / "shards" / "train" / "train-000000.tar"
+    index = tmp_path / "shards" / "index" / "train.npz"
+    data = bytearray(tar.read_bytes())
+    victim = tar.name
+    if damage == "flip":
+        data[700] ^= 1
+        tar.write_bytes(data)
+    elif damage == "cut":
+        tar.write_bytes(data[: len(data) // 1024 * 512])
+    elif damage == "delete":
+        tar.unlink()
+    elif damage == "index-flip":
+        raw_index = bytearray(index.read_bytes())
+        raw_index[len(raw_index) // 2] ^= 1
+        index.write_bytes(raw_index)
+        victim = index.name
+    elif damage == "index-delete":
+        index.unlink()
+        victim = index.name
+    elif damage == "stray":
+        shutil.copy(tar, tar.with_name("train-000009.tar"))
+        victim = "train-000009.tar"
+    else:
+        (tmp_path / "shards" / "manifest.json").write_text("{")
+        victim = "manifest.json"
+
+    result = tool("verify")
+
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert victim in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_verify_names_a_flipped_byte_in_the_store(raw: Path, tool, tmp_path: Path) -> None:
+    tool("convert", raw)
+    assert tool("verify", "store").returncode == 0
+    victim = next(p for p in sorted((tmp_path / "store").rglob("events/c/0/*/*/*/0")))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 3] ^= 4
+    victim.write_bytes(data)
+
+    result = tool("verify", "store")
+
+    assert result.returncode == 4
+    assert "sha256" in result.stderr
+
+
+def test_shards_are_read_by_plain_webdataset(raw: Path, tool, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    tool("convert", raw)
+    tool("shard")
+
+    tars = [str(p) for p in sorted((tmp_path / "shards" / "train").glob("*.tar"))]
+    found = list(webdataset.WebDataset(tars, shardshuffle=False).decode("rgb8"))
+
+    assert len(found) == manifest_of(tmp_path / "shards")["splits"]["train"]["samples"]
+    assert found[0]["events.npy.gz"].shape == (8, 2, 34, 34)
+    assert found[0]["rgb00.png"].shape == (28, 28, 3)
+    assert found[0]["cls"] in (0, 1, 2)
+
+
+def test_jpeg_sources_keep_their_bytes(tmp_path: Path, tool) -> None:
+    from PIL import Image
+
+    raw = tmp_path / "raw"
+    for name in ("a/1", "b/1"):
+        write_recording(raw / name, seed=1)
+        with Image.open((raw / name).with_suffix(".png")) as image:
+            image.save((raw / name).with_suffix(".jpg"), quality=80)
+        (raw / name).with_suffix(".png").unlink()
+
+    tool("convert", raw)
+    tool("shard")
+
+    split = next(iter(manifest_of(tmp_path / "shards")["splits"]))
+    sample = samples_of(tmp_path / "shards", split)[0]
+    recording = json.loads(sample["json"])["recording"]
+    assert sample["rgb00.jpg"] == (raw / recording).with_suffix(".jpg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["convert", "nowhere"], 2, "no such file"),
+        (["convert", "empty", "--out", "x"], 2, "found none"),
+        (["convert"], 2, "Missing argument"),
+        (["convert", ".", "--bins", "0"], 2, "bins"),
+        (["convert", ".", "--representation", "voxel:zhu", "--windows", "rgb"], 2, "voxel"),
+        (["convert", ".", "--sensor-size", "big"], 2, "346x260"),
+        (["shard", "nowhere"], 2, "eventkit convert"),
+        (["verify", "nowhere"], 2, "no such folder"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_with_the_right_exit_code(
+    tool, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+
+    result = tool(*arguments)
+
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_said_and_a_rerun_goes_on(raw: Path, tool, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    tool("convert", raw)
+    with mounted(small, "small") as allowed:
+        if not allowed:
+            pytest.skip("no right to mount a small file system")
+
+        full = tool("convert", raw, "--out", small / "store", "--executor", "inline")
+
+        assert full.returncode == 6, full.stderr
+        assert "disk is full" in full.stderr
+        assert "Traceback" not in full.stderr
+        subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
+        assert tool("convert", raw, "--out", small / "store").returncode == 0
+        assert tree_bytes(small / "store") == tree_bytes(tmp_path / "store")
