@@ -54,6 +54,5 @@ def compare(title: str, rows: dict[str, Callable[[], Any]], *, against: str, rou
     for name, spent in sorted(seconds.items(), key=lambda item: statistics.median(item[1])):
         ratios = [a / b for a, b in zip(spent, seconds[against], strict=True)]
         low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        print(
-            f"| {name} | {statistics.median(spent) * 1e3:.3g} | {middle:.3g} ({low:.3g} .. {high:.3g}) |"
-        )
+        spread = f"{middle:.3g} ({low:.3g} .. {high:.3g})"
+        print(f"| {name} | {statistics.median(spent) * 1e3:.3g} | {spread} |")

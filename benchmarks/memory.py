@@ -55,9 +55,8 @@ def write_recording(path: Path, *, seconds: int) -> int:
 def main(*, lengths: tuple[int, ...] = (4, 40)) -> None:
     if common.peer("dv_processing") is None:
         return
-    print(
-        "\n### peak memory of convert, AEDAT4\n\n| events | file MB | cut | peak MiB |\n|---|---|---|---|"
-    )
+    print("\n### peak memory of convert, AEDAT4\n")
+    print("| events | file MB | cut | peak MiB |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for seconds in lengths:
             path = Path(folder) / f"{seconds}.aedat4"

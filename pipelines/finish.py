@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import io
-import platform
-import zlib
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import eventkit
 from eventkit.samples import SCHEMA_VERSION, encode_json
 from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex
 from pipelines.receipts import hash_file, write_atomic
-
-CODE = ("numpy", "zarr", "pillow")
+from pipelines.versions import code_versions
 
 
 def finish(out: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -43,7 +38,7 @@ def finish(out: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> d
         "plan_id": plan["plan_id"],
         "store_plan_id": plan["store_plan_id"],
         "settings": plan["settings"],
-        "code": _versions(),
+        "code": code_versions(),
         "classes": plan["classes"],
         "members": receipts[0]["fields"],
         "splits": splits,
@@ -103,18 +98,6 @@ def _entry(receipt: dict[str, Any]) -> dict[str, Any]:
         "sha256": file["sha256"],
         "crc32c": receipt["crc32c"],
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"eventkit": eventkit.__version__, "python": platform.python_version()}
-    for name in CODE:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    # Deflate bytes may differ between builds of zlib: equality is promised for equal versions.
-    found["zlib"] = zlib.ZLIB_RUNTIME_VERSION
-    return found
 
 
 def _card(manifest: dict[str, Any]) -> str:

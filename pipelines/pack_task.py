@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pipelines.receipts import (
     write_receipt,
 )
 from pipelines.scan import ReadSettings, open_spec, raw_clip_bytes
+from pipelines.versions import code_versions
 
 _TOTALS = ("decoded", "binned", "clipped", "both", "rgb_fallback")
 
@@ -92,7 +93,12 @@ def _write_pack(
     totals: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     sources = []
-    attributes = {"plan_id": job.plan_id, "settings": job.clip.as_dict(), "sources": sources}
+    attributes = {
+        "plan_id": job.plan_id,
+        "settings": {**job.clip.as_dict(), **asdict(job.read)},
+        "code": code_versions(),
+        "sources": sources,
+    }
     writer = PackWriter(folder, attributes=attributes, clips=planned)
     for spec, scan in entries:
         if spec.id in broken:

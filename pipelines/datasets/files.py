@@ -80,7 +80,8 @@ def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter
             left = [still for still in folder.stills if still not in claimed]
             pairs.extend(Pair(_stem(still), None, still) for still in left)
         else:
-            pairs.append(Pair(folder.path, None, folder.path))
+            name = root.name if folder.path == "." else folder.path
+            pairs.append(Pair(name, None, folder.path))
     if not pairs:
         known = ", ".join(sorted({*suffixes("events"), *suffixes("frames")}))
         where = ", ".join(str(source) for source in sources)
