@@ -73,19 +73,17 @@ class Pack:
     def __len__(self) -> int:
         return len(self.facts)
 
-    def clip(self, i: int) -> StoredClip:
-        """Read clip ``i``: one inner chunk of each array."""
-        read = {
-            name: self._arrays[name][i] if name in self._arrays else None
-            for name in ("rgb", "diff_events", "diff_rgb")
-        }
+    def clip(self, i: int, *, with_diffs: bool = True) -> StoredClip:
+        """Read clip ``i``: one inner chunk of each array, the differences only if wanted."""
+        wanted = ("rgb", "diff_events", "diff_rgb") if with_diffs else ("rgb",)
+        read = {name: self._arrays[name][i] for name in wanted if name in self._arrays}
         encoded = self._images(i) if "rgb_bytes" in self._arrays else None
         return StoredClip(
             self._arrays["events"][i],
-            read["rgb"],
+            read.get("rgb"),
             encoded,
-            read["diff_events"],
-            read["diff_rgb"],
+            read.get("diff_events"),
+            read.get("diff_rgb"),
             {name: values[i] for name, values in self._columns.items()},
             self.facts[i],
         )

@@ -75,7 +75,8 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         for pack, number, key in job.clips:
             if pack not in packs:
                 packs[pack] = Pack(Path(job.store) / f"{pack}.zarr")
-            sample = make_sample(packs[pack].clip(number), key, job)
+            clip = packs[pack].clip(number, with_diffs=job.settings.with_diffs)
+            sample = make_sample(clip, key, job)
             members = encode_sample(sample, codec=job.settings.codec)
             fields = fields or list(members)
             assert list(members) == fields, f"{key}: members differ within a set"
@@ -137,8 +138,8 @@ def make_sample(clip: StoredClip, key: str, job: ShardJob) -> Sample:
         rgb_suffix=job.rgb_suffix,
         label=label,
         meta=meta,
-        diff_events=clip.diff_events if job.settings.with_diffs else None,
-        diff_rgb=clip.diff_rgb if job.settings.with_diffs else None,
+        diff_events=clip.diff_events,
+        diff_rgb=clip.diff_rgb,
     )
 
 
