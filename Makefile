@@ -22,7 +22,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip<27"
 	$(BIN)/python -c 'import torch' 2>/dev/null \
 		|| $(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[all,tonic,dev]"
+	{ grep -v '^torch' constraints.txt; $(BIN)/python -m pip freeze | grep -E '^torch(vision)?=='; } \
+		> $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e ".[all,tonic,dev]"
 	@touch $(READY)
 
 demo: $(READY)  ## simulated recordings to a trained model, under 5 minutes
