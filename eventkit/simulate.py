@@ -20,12 +20,21 @@ from numpy.typing import NDArray
 
 from eventkit.errors import SettingsError
 from eventkit.events import Events
+from eventkit.motion import (
+    check_range,
+    check_size,
+    intensity,
+    saccades,
+    scaled_to_cover,
+    views,
+)
 
 Degradation = Literal["good", "rgb", "events"]
 DEGRADATIONS: tuple[Degradation, ...] = get_args(Degradation)
 
 _Columns = tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], NDArray[np.int8]]
-_SACCADE_US = 100_000
+_PIECE = 512
+"""Frames rendered at once."""
 _MIN_THRESHOLD = 0.01
 _FULL_WELL = 4000.0
 """Electrons at full brightness; sets the shot noise of the RGB side."""
@@ -103,8 +112,8 @@ class SimulationSettings:
             ("read_noise", 0, 1e3),
             ("defocus", 0, 10),
         ):
-            _check_range(name, getattr(self, name), low, high)
-        _check_size(self.size)
+            check_range(name, getattr(self, name), low, high)
+        check_size(self.size)
         if self.duration_us * self.fps < self.exposure * 1e6:
             msg = (
                 f"expected room for one RGB exposure, got {self.duration_us} us at "
@@ -175,10 +184,10 @@ def simulate_events(
     >>> frames = np.array([0.1, 0.1, 0.9])[:, None, None] * np.ones((3, 1, 2))
     >>> events = simulate_events(
     ...     frames, t_us=np.array([0, 10, 20]), rng=np.random.default_rng(0),
-    ...     threshold_on=1.0, mismatch=0.0, refractory_us=0, noise_hz=0.0,
+    ...     threshold_on=0.8, mismatch=0.0, refractory_us=0, noise_hz=0.0,
     ... )
     >>> events.t.tolist(), events.x.tolist(), events.p.tolist()
-    ([15, 15, 20, 20], [0, 1, 0, 1], [1, 1, 1, 1])
+    ([14, 14, 19, 19], [0, 1, 0, 1], [1, 1, 1, 1])
     """
     frames = np.asarray(frames)
     if frames.ndim != 3:
@@ -228,12 +237,12 @@ class EventCamera:
         t_us : (N,) integers, microseconds
             Strictly increasing, and after everything shown before.
         """
-        intensity = _intensity(frames)
-        if intensity.shape[1:] != self._reference.shape:
+        light = intensity(frames)
+        if light.shape[1:] != self._reference.shape:
             width, height = self._settings.size
             msg = f"expected frames of {width}x{height} pixels, got shape {frames.shape}"
             raise SettingsError(msg)
-        log = np.log(intensity.astype(np.float64) + self._settings.black_level)
+        log = np.log(light.astype(np.float64) + self._settings.black_level)
         times = _frame_times(t_us, len(log))
         if self._seen is None and len(log):
             self._reference[...] = log[0]
@@ -293,76 +302,6 @@ class EventCamera:
         )
 
 
-def moving_image(
-    image: NDArray[Any],
-    *,
-    size: tuple[int, int],
-    duration_us: int,
-    fps: float,
-    rng: np.random.Generator,
-    travel: float = 0.08,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Move a still image before a camera, in saccades like those of N-MNIST.
-
-    The image is scaled so that it just covers the view wherever the path leads: the camera sees
-    no border, and of an image of another shape the middle. The path visits the corners of
-    triangles with random orientation, one corner every 100 ms, starting and stopping softly.
-
-    Parameters
-    ----------
-    image : (h, w) or (h, w, 3), uint8, or float in [0, 1]
-    size : (W, H)
-        Pixels of the camera.
-    duration_us : int, microseconds
-    fps : float
-        Rendered frames per second; one at 0 and one at ``duration_us`` are always among them.
-    rng : Generator
-    travel : float
-        Radius of the path, as a share of the shorter side of the view.
-
-    Returns
-    -------
-    frames : (N, H, W) or (N, H, W, 3) float32 in [0, 1]
-        Bilinear between pixels.
-    t_us : (N,) int64, microseconds
-
-    Examples
-    --------
-    >>> frames, t_us = moving_image(
-    ...     np.eye(8), size=(6, 4), duration_us=10_000, fps=1000, rng=np.random.default_rng(0)
-    ... )
-    >>> frames.shape, t_us[-1].item()
-    ((11, 4, 6), 10000)
-    """
-    _check_size(size)
-    _check_range("duration_us", duration_us, 1, 2**53)
-    _check_range("fps", fps, 1e-3, 1e6)
-    _check_range("travel", travel, 0, 1)
-    picture = _intensity(np.asarray(image)[None])[0]
-    num_frames = max(2, round(duration_us * fps / 1e6) + 1)
-    t_us = np.rint(np.linspace(0, duration_us, num_frames)).astype(np.int64)
-    t_us = np.unique(t_us)
-    path = _saccades(t_us, travel * min(size), rng)
-    return _views(picture, path, size=size, margin=travel * min(size)), t_us
-
-
-def resize_to_view(image: NDArray[Any], *, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Scale an image so that it covers a view, and cut its middle out.
-
-    Parameters
-    ----------
-    image : (h, w) or (h, w, 3), uint8, or float in [0, 1]
-    size : (W, H)
-
-    Returns
-    -------
-    (H, W) or (H, W, 3) float32 in [0, 1]
-    """
-    _check_size(size)
-    picture = _intensity(np.asarray(image)[None])[0]
-    return np.asarray(_views(picture, np.zeros((1, 2)), size=size, margin=0.0)[0])
-
-
 def simulate_clip(
     image: NDArray[Any], *, settings: SimulationSettings, rng: np.random.Generator
 ) -> SimulatedClip:
@@ -379,15 +318,18 @@ def simulate_clip(
     SettingsError
         If the image has another shape or values outside its range.
     """
-    frames, t_us = moving_image(
-        image,
-        size=settings.size,
-        duration_us=settings.duration_us,
-        fps=settings.render_fps,
-        rng=rng,
-        travel=settings.travel,
+    radius = settings.travel * min(settings.size)
+    picture, scale = scaled_to_cover(image, size=settings.size, margin=radius)
+    t_us, path = saccades(settings.duration_us, fps=settings.render_fps, radius=radius, rng=rng)
+    # Rendered piece by piece, so that a long recording does not have to fit in memory.
+    pieces = (
+        (
+            views(picture, path[k : k + _PIECE], scale=scale, size=settings.size),
+            t_us[k : k + _PIECE],
+        )
+        for k in range(0, len(t_us), _PIECE)
     )
-    return simulate_film([(frames, t_us)], settings=settings, rng=rng)
+    return simulate_film(pieces, settings=settings, rng=rng)
 
 
 def simulate_film(
@@ -412,7 +354,7 @@ def simulate_film(
     shutter = _Shutter(settings, rng)
     parts: list[Events] = []
     for frames, t_us in pieces:
-        light = _intensity(frames)
+        light = intensity(frames)
         gray = light.mean(axis=-1) if light.ndim == 4 else light
         parts.append(camera.observe(gray, t_us=t_us))
         shutter.observe(light, t_us)
@@ -512,74 +454,6 @@ def _blur_matrix(n: int, sigma: float) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _saccades(
-    t_us: NDArray[np.int64], radius: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Return the (N, 2) offset (x, y) of the view at each time, in camera pixels."""
-    moves = max(1, round(int(t_us[-1]) / _SACCADE_US))
-    turn = rng.choice([-1.0, 1.0]) * 2 * np.pi / 3
-    angle = rng.uniform(0, 2 * np.pi) + turn * np.arange(moves + 1)
-    angle += rng.uniform(-0.3, 0.3, moves + 1)
-    corners = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    progress = t_us / t_us[-1] * moves
-    move = np.minimum(progress.astype(np.int64), moves - 1)
-    share = 0.5 - 0.5 * np.cos(np.pi * (progress - move))
-    return np.asarray(corners[move] + share[:, None] * (corners[move + 1] - corners[move]))
-
-
-def _views(
-    picture: NDArray[np.float32],
-    path: NDArray[np.float64],
-    *,
-    size: tuple[int, int],
-    margin: float,
-) -> NDArray[np.float32]:
-    width, height = size
-    scale = _cover(picture, size, margin)
-    if scale >= 2:
-        # Bilinear sampling of a much larger image skips pixels and flickers: average first.
-        picture = _box_average(picture, int(scale))
-        scale = _cover(picture, size, margin)
-    from eventkit.kernels.simulate import sample_views
-
-    channels = picture.reshape(*picture.shape[:2], -1)
-    out = np.empty((len(path), height, width, channels.shape[2]), np.float32)
-    sample_views(np.ascontiguousarray(channels), path, scale, out)
-    return out.reshape(len(path), height, width, *picture.shape[2:])
-
-
-def _cover(picture: NDArray[np.float32], size: tuple[int, int], margin: float) -> float:
-    """Image pixels per camera pixel."""
-    height, width = picture.shape[:2]
-    return float(min(width / (size[0] + 2 * margin), height / (size[1] + 2 * margin)))
-
-
-def _box_average(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    height, width = (n // factor * factor for n in picture.shape[:2])
-    blocks = picture[:height, :width].reshape(
-        height // factor, factor, width // factor, factor, *picture.shape[2:]
-    )
-    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float64), np.float32)
-
-
-def _intensity(frames: NDArray[Any]) -> NDArray[np.float32]:
-    if frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[3] != 3):
-        msg = f"expected images of shape (H, W) or (H, W, 3), got {frames.shape[1:]}"
-        raise SettingsError(msg)
-    if 0 in frames.shape[1:]:
-        msg = f"expected images of at least one pixel, got shape {frames.shape[1:]}"
-        raise SettingsError(msg)
-    if frames.dtype == np.uint8:
-        return frames.astype(np.float32) / np.float32(255)
-    if frames.dtype.kind != "f":
-        msg = f"expected uint8, or float in [0, 1], got {frames.dtype}"
-        raise SettingsError(msg)
-    if frames.size and not (frames.min() >= 0 and frames.max() <= 1):  # also false for NaN
-        msg = f"expected intensities in [0, 1], got {frames.min():g} to {frames.max():g}"
-        raise SettingsError(msg)
-    return frames.astype(np.float32, copy=False)
-
-
 def _frame_times(t_us: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
     times = np.asarray(t_us)
     if times.shape != (num_frames,) or times.dtype.kind not in "iu":
@@ -589,15 +463,3 @@ def _frame_times(t_us: NDArray[np.int64], num_frames: int) -> NDArray[np.int64]:
         )
         raise SettingsError(msg)
     return times.astype(np.int64)
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        msg = f"expected {name} between {low:g} and {high:g}, got {value:g}"
-        raise SettingsError(msg)
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if len(size) != 2 or not all(0 < n <= 65536 for n in size):
-        msg = f"expected a size between 1x1 and 65536x65536, got {'x'.join(map(str, size))}"
-        raise SettingsError(msg)

@@ -18,6 +18,7 @@ from eventkit._optional import require
 from eventkit.cli.options import SIZE
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from eventkit.frames import to_uint8
+from eventkit.motion import resize_to_view
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.images import IMAGE_SUFFIXES, load_picture
 from eventkit.readers.video import VideoReader
@@ -27,7 +28,6 @@ from eventkit.simulate import (
     SimulatedClip,
     SimulationSettings,
     degraded,
-    resize_to_view,
     simulate_clip,
     simulate_film,
 )
