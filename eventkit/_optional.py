@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from types import ModuleType
 
 from eventkit.errors import MissingDependencyError
@@ -32,5 +34,23 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as err:
         if err.name is None or err.name.split(".")[0] != module.split(".")[0]:
             raise
-        msg = f"{purpose} needs {module!r}: pip install '{DISTRIBUTION}[{extra}]'"
-        raise MissingDependencyError(msg) from err
+        raise _missing(module, extra, purpose) from err
+
+
+def check_installed(modules: Iterable[str], *, extra: str, purpose: str) -> None:
+    """Name the first of ``modules`` that is not installed, without importing any.
+
+    Raises
+    ------
+    MissingDependencyError
+        Before the work starts rather than in the middle of it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise _missing(module, extra, purpose)
+
+
+def _missing(module: str, extra: str, purpose: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{purpose} needs {module!r}: pip install '{DISTRIBUTION}[{extra}]'"
+    )

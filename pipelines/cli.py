@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from eventkit._optional import require
+from eventkit._optional import check_installed
 from eventkit.cli.options import SIZE
 from eventkit.representations import COUNT_DTYPES
 from eventkit.samples import CODECS
@@ -96,7 +96,7 @@ def convert(
     train/ val/ test/ above them, event files with an image, video or image folder of the same
     name, and AEDAT4 files that hold both. Prints what it understood before it starts.
     """
-    _check_installed("eventkit convert")
+    check_installed(_LIBRARIES, extra="pipelines", purpose="eventkit convert")
     from pipelines.convert import convert_raw
     from pipelines.scan import ReadSettings
 
@@ -124,12 +124,6 @@ def convert(
         click.echo(f"  {bad['recording']}: {bad['reason']}: {bad['message']}{at}", err=True)
     click.echo(f"  all of them: {out}/.eventkit/quarantine.jsonl", err=True)
     return QUARANTINED
-
-
-def _check_installed(command: str) -> None:
-    """Name a missing library before the work starts, not in the middle of it."""
-    for library in _LIBRARIES:
-        require(library, extra="pipelines", purpose=command)
 
 
 def _balance(totals: dict[str, int], dropped: dict[str, int]) -> str:
@@ -163,7 +157,7 @@ def shard(
     workers: int | None,
 ) -> None:
     """Write the clips of STORE as deterministic WebDataset tars."""
-    _check_installed("eventkit shard")
+    check_installed(_LIBRARIES, extra="pipelines", purpose="eventkit shard")
     from pipelines.shard import shard_store
     from pipelines.shard_task import ShardSettings
 
@@ -191,7 +185,7 @@ def shard(
 @_run_options
 def verify(folder: Path, as_json: bool, executor: str, workers: int | None) -> None:
     """Check every byte and count of a shards FOLDER, or of a store."""
-    _check_installed("eventkit verify")
+    check_installed(_LIBRARIES, extra="pipelines", purpose="eventkit verify")
     from pipelines.receipts import HIDDEN
     from pipelines.verify import require_undamaged, verify_shards, verify_store
 

@@ -10,6 +10,8 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -20,8 +22,8 @@ from eventkit.errors import EventKitError
 GO_ON = "run the same command again to go on"
 
 
-class Terminated(SystemExit):
-    """SIGTERM: unwinds like Ctrl-C, so that pools and locks are let go."""
+class Terminated(BaseException):
+    """SIGTERM: unwinds like Ctrl-C, so that pools, files and locks are let go."""
 
 
 def run(command: click.Command, *, name: str, go_on: str = GO_ON) -> NoReturn:
@@ -35,46 +37,46 @@ def run(command: click.Command, *, name: str, go_on: str = GO_ON) -> NoReturn:
     go_on : str
         What to say after an interruption.
     """
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_code(command, name, go_on))
-
-
-def fail(text: str) -> None:
-    """Print one red line to standard error."""
-    click.secho(f"error: {text}", fg="red", err=True)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated(128 + number)
-
-
-def _code(command: click.Command, name: str, go_on: str) -> int:
-    try:
-        result: Any = command.main(prog_name=name, standalone_mode=False)
+    result: Any = None
+    with exit_codes(go_on=go_on):
+        try:
+            result = command.main(prog_name=name, standalone_mode=False)
+        except click.ClickException as err:
+            err.show()
+            raise SystemExit(err.exit_code) from None
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Abort:
-        fail(f"interrupted; {go_on}")
-        return 130
-    except KeyboardInterrupt:
-        fail(f"interrupted; {go_on}")
-        return 130
-    except Terminated as stop:
-        fail(f"terminated; {go_on}")
-        return int(stop.code or 143)
-    except click.ClickException as err:
-        err.show()
-        return err.exit_code
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+@contextmanager
+def exit_codes(*, go_on: str = GO_ON) -> Iterator[None]:
+    """Turn what a user can cause into one line on standard error and `SystemExit` with its code."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _stop(f"interrupted; {go_on}", 130)
+    except Terminated:
+        _stop(f"terminated; {go_on}", 143)
     except EventKitError as err:
-        fail(str(err))
-        return err.exit_code
+        _stop(str(err), err.exit_code)
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does: nothing to report, nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise SystemExit(0) from None
     except OSError as err:
-        fail(f"{_disk_trouble(err)}; {go_on}")
-        return 6
+        _stop(f"{_disk_trouble(err)}; {go_on}", 6)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(text: str, code: int) -> NoReturn:
+    click.secho(f"error: {text}", fg="red", err=True)
+    raise SystemExit(code) from None
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _disk_trouble(err: OSError) -> str:

@@ -1,0 +1,204 @@
+"""Clips come in an order and with an augmentation that only seed, epoch and sample decide."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from velora_helpers import make_sample, write_shards
+
+from eventkit.errors import DamageError, EventKitError
+from eventkit.shards import ShardSet
+from velora.config import DataSettings
+from velora.data import (
+    ClipDataset,
+    ClipLoader,
+    check_fits,
+    check_splits,
+    describe,
+    epoch_order,
+)
+
+BOTH = ("rgb", "event")
+
+
+def open_split(path: Path, split: str = "train", **options: int) -> ClipDataset:
+    shards = ShardSet.open(path)
+    return ClipDataset(shards, split, spec=describe(shards), **options)
+
+
+@given(st.integers(0, 200), st.integers(0, 2**63 - 1), st.integers(0, 1000))
+def test_an_epoch_visits_every_sample_once(size: int, seed: int, epoch: int) -> None:
+    order = epoch_order(size, seed=seed, epoch=epoch)
+
+    assert sorted(order.tolist()) == list(range(size))
+    assert np.array_equal(order, epoch_order(size, seed=seed, epoch=epoch))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = {tuple(epoch_order(50, seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (1, 2)}
+
+    assert len(orders) == 4
+    assert epoch_order(4, seed=None, epoch=3).tolist() == [0, 1, 2, 3]
+
+
+def test_order_and_augmentation_depend_neither_on_threads_nor_on_the_batch_size(
+    shards: Path,
+) -> None:
+    dataset = open_split(shards)
+
+    def drawn(batch_size: int, num_threads: int, epoch: int = 2) -> list[tuple[object, ...]]:
+        loader = ClipLoader(
+            dataset,
+            batch_size=batch_size,
+            num_threads=num_threads,
+            shuffle_seed=5,
+            augment=DataSettings(shift=0.1, flip=True),
+        )
+        return [
+            (clip.key, *shift, flip)
+            for batch in loader.epoch(epoch, senses=BOTH)
+            for clip, shift, flip in zip(batch.clips, batch.shifts, batch.flips, strict=True)
+        ]
+
+    first = drawn(8, 0)
+    assert first == drawn(8, 3) == drawn(5, 1)
+    assert first != drawn(8, 0, epoch=3)
+    assert len(first) == len({key for key, *_ in first}) == len(dataset)
+    shifts = np.array([row[1:3] for row in first])
+    assert 0.03 < np.abs(shifts).max() <= 0.1
+    assert {bool(row[3]) for row in first} == {True, False}
+
+
+def test_a_clip_is_decoded_once_while_the_cache_has_room(shards: Path) -> None:
+    cached, uncached = open_split(shards), open_split(shards, cache_bytes=0)
+
+    assert cached[3] is cached[3]
+    assert uncached[3] is not uncached[3]
+    assert np.array_equal(cached[3].events, uncached[3].events)
+
+
+def test_a_static_image_is_kept_once(make_shards) -> None:
+    clip = open_split(make_shards(train=3, val=0, test=3, static=True))[1]
+
+    assert clip.rgb.shape == (1, 28, 28, 1)
+    assert clip.rgb_index.tolist() == [0, 0, 0]
+
+
+def test_large_counts_saturate_at_uint8_and_voxels_keep_their_values(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    wide = make_sample("a_000000", label=0, rng=rng)
+    events = wide.events.astype(np.uint32) * 1000
+    object.__setattr__(wide, "events", events)
+    voxels = make_sample("b_000000", label=1, rng=rng, voxels=True)
+    counts = write_shards(tmp_path / "c", {"train": [wide]}, classes={0: "a", 1: "b"})
+    signed = write_shards(
+        tmp_path / "v", {"train": [voxels]}, classes={0: "a", 1: "b"}, representation="voxel:zhu"
+    )
+
+    assert open_split(counts)[0].events.dtype == np.uint8
+    assert open_split(counts)[0].events.max() == 255
+    assert np.array_equal(open_split(signed)[0].events, voxels.events)
+
+
+def test_clips_without_a_wanted_sense_are_passed_over(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    senses = [("rgb", "event"), ("rgb",), ("event",)]
+    samples = [
+        make_sample(f"k{i}_000000", label=i % 2, rng=rng, senses=which)
+        for i, which in enumerate(senses)
+    ]
+    path = write_shards(tmp_path / "s", {"train": samples}, classes={0: "a", 1: "b"})
+    loader = ClipLoader(open_split(path), batch_size=2, num_threads=0)
+
+    def keys(*wanted: str) -> list[str]:
+        return [key[:2] for batch in loader.epoch(senses=wanted) for key in batch.keys]
+
+    assert keys(*BOTH) == ["k0", "k1", "k2"]
+    assert keys("rgb") == ["k0", "k1"]
+    assert keys("event") == ["k0", "k2"]
+    with_rgb, without = loader.dataset[1], loader.dataset[2]
+    assert (len(with_rgb.events), len(without.rgb)) == (0, 0)
+    assert without.rgb_index.tolist() == [-1, -1, -1]
+
+
+def test_labels_become_positions_in_the_order_of_the_class_ids(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    samples = [make_sample(f"k{i}_000000", label=0, rng=rng) for i in range(3)]
+    for sample, label in zip(samples, (7, 300, 41), strict=True):
+        object.__setattr__(sample, "label", label)
+    classes = {300: "walk", 7: "run", 41: "sit"}
+    path = write_shards(tmp_path / "s", {"train": samples}, classes=classes)
+
+    spec = describe(ShardSet.open(path))
+
+    assert spec.class_ids == [7, 41, 300]
+    assert open_split(path).labels.tolist() == [0, 2, 1]
+
+
+def test_unlabelled_shards_are_refused_with_the_cure(make_shards) -> None:
+    shards = ShardSet.open(make_shards(train=3, val=0, test=3, labelled=False))
+
+    with pytest.raises(EventKitError, match=r"3 of the 3 .*<class>/<recording> <frames> <label>"):
+        describe(shards)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"representation": "surface:exp"}, "surface:exp"),
+        ({"classes": {0: "low"}}, "label"),
+        ({"train": 0}, "no train samples"),
+        ({"test": 0}, "no test samples"),
+    ],
+)
+def test_a_set_that_no_model_can_learn_from_is_refused_with_the_reason(
+    make_shards, options: dict[str, object], reason: str
+) -> None:
+    shards = ShardSet.open(make_shards(**{"train": 3, "val": 0, "test": 3, **options}))
+
+    def check() -> None:
+        describe(shards)
+        check_splits(shards)
+
+    with pytest.raises(EventKitError, match=reason):
+        check()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"bins": 4}, "3 bins of counts:eventkit.* 4 bins"),
+        ({"voxels": True, "representation": "voxel:zhu"}, "voxel:zhu"),
+        ({"classes": {0: "low", 1: "top", 2: "middle"}}, "1 top, 2 middle"),
+    ],
+)
+def test_shards_that_do_not_fit_a_run_are_refused_with_what_differs(
+    make_shards, shards: Path, options: dict[str, object], reason: str
+) -> None:
+    run = describe(ShardSet.open(shards))
+    other = describe(ShardSet.open(make_shards(train=0, val=0, test=3, **options)))
+
+    with pytest.raises(EventKitError, match=reason):
+        check_fits(other, run)
+
+
+def test_a_sample_with_other_bins_than_its_set_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    samples = [make_sample(f"k{b}_000000", label=0, rng=rng, bins=3) for b in (0, 1)]
+    object.__setattr__(samples[1], "events", samples[1].events[:2])
+    path = write_shards(tmp_path / "s", {"train": samples}, classes={0: "a", 1: "b"})
+    loader = ClipLoader(open_split(path), batch_size=2)
+
+    with pytest.raises(DamageError, match="k1_000000"):
+        list(loader.epoch(senses=BOTH))
+
+
+def test_a_shard_set_survives_pickling_into_a_dataset(shards: Path) -> None:
+    again = pickle.loads(pickle.dumps(ShardSet.open(shards)))
+
+    assert ClipDataset(again, "val", spec=describe(again))[0].label == 0

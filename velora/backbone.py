@@ -1,0 +1,327 @@
+"""The frozen trunk: any plain ViT of timm, split into low and high blocks.
+
+Every size comes from the timm model. The trunk owns no adapters; ``velora.model`` adds them.
+Weights come from a local file, from timm's own hub, or - only when asked for by name - from a
+seeded random generator; never silently from chance.
+
+    M rows (images), N tokens (prefix + patches), P prefix tokens, D width, L blocks
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import socket
+import sys
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eventkit.errors import FormatError, MissingDataError, SettingsError
+from velora._torchvision import ensure_torchvision
+
+ensure_torchvision()
+
+import timm  # noqa: E402  (needs the line above)
+from timm.models.eva import Eva  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+# VisionTransformer or Eva of timm, which types every attribute as Tensor | Module.
+Vit = Any
+
+_VIT_MODULES = frozenset({"vision_transformer", "eva", "deit"})
+
+_HOW_TO_GET_WEIGHTS = (
+    "give --weights FILE (a local safetensors file of this model), run once where the hub can be "
+    "reached so that its cache has them, or ask for an untrained trunk with --random-trunk"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrunkSource:
+    """Where the trunk's weights came from; enough to build the same trunk again.
+
+    ``sha256`` covers every tensor but the position embedding, which is resampled to the picture
+    size and may differ in the last bit between machines.
+    """
+
+    kind: Literal["file", "pretrained", "random"]
+    backbone: str
+    origin: str
+    sha256: str
+
+
+class Trunk(nn.Module):
+    """A frozen timm ViT with its blocks split in two: ``low`` and the last ``num_high``."""
+
+    vit: Vit
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, vit: Vit, *, num_high: int) -> None:
+        super().__init__()
+        depth = len(vit.blocks)
+        if not 1 <= num_high < depth:
+            msg = f"model.high_blocks must lie in 1..{depth - 1} for {depth} blocks, got {num_high}"
+            raise SettingsError(msg)
+        self.vit = vit.eval().requires_grad_(requires_grad=False)
+        self.num_high = num_high
+        self.width = int(vit.embed_dim)
+        self.num_prefix = int(vit.num_prefix_tokens)
+        self.has_cls = getattr(vit, "cls_token", None) is not None
+        height, width = vit.patch_embed.img_size
+        self.image_size_hw = (int(height), int(width))
+        self.takes_rope = isinstance(vit, Eva)
+        cfg: Mapping[str, Any] = vit.pretrained_cfg
+        for name in ("mean", "std"):
+            values = torch.tensor(cfg.get(name) or (0.5,) * 3, dtype=torch.float32)
+            self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def low(self) -> list[nn.Module]:
+        """The first L - h blocks."""
+        return list(self.vit.blocks)[: -self.num_high]
+
+    @property
+    def high(self) -> list[nn.Module]:
+        """The last h blocks."""
+        return list(self.vit.blocks)[-self.num_high :]
+
+    def embed(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Turn (M, 3, H, W) pictures in [0, 1] into (M, N, D) tokens and the rotary table."""
+        x = self.vit.patch_embed((pictures - self.mean) / self.std)
+        rope = None
+        if self.takes_rope:
+            x, rope = self.vit._pos_embed(x)
+        else:
+            x = self.vit._pos_embed(x)
+        return self.vit.norm_pre(x), rope
+
+    def run(
+        self,
+        blocks: Iterable[nn.Module],
+        x: Tensor,
+        *,
+        rope: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Run (M, N, D) tokens through blocks; ``mask`` is True where a key may be seen."""
+        extra = {"rope": rope} if self.takes_rope else {}
+        for block in blocks:
+            x = block(x, attn_mask=mask, **extra)
+        return x
+
+    def join_high(self, num_streams: int) -> None:
+        """Tell the high blocks that the prefix tokens of all streams come first.
+
+        Rotary attention leaves the first ``num_prefix_tokens`` unrotated; plain ViTs do not care.
+        """
+        for block in self.high:
+            if hasattr(block.attn, "num_prefix_tokens"):
+                block.attn.num_prefix_tokens = num_streams * self.num_prefix
+
+    def final_norm(self, x: Tensor) -> Tensor:
+        """Apply the trunk's last norm, wherever timm keeps it."""
+        norm = self.vit.norm
+        normed: Tensor = self.vit.fc_norm(x) if isinstance(norm, nn.Identity) else norm(x)
+        return normed
+
+
+def build_trunk(
+    backbone: str,
+    *,
+    num_high: int,
+    weights: str | None = None,
+    random_seed: int | None = None,
+    img_size: int | None = None,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[Trunk, TrunkSource]:
+    """Build the frozen trunk and say where its weights came from.
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name.
+    num_high : int
+        Number of last blocks that see all streams together.
+    weights : str, optional
+        A local safetensors file, loaded strictly; positions are resampled to the picture size.
+    random_seed : int, optional
+        Draw the weights from this seed. Without it and without ``weights``, timm's pretrained
+        weights are used.
+    img_size : int, pixels, optional
+        The model's own when not given.
+    backbone_kwargs : mapping, optional
+        Passed on to ``timm.create_model``.
+
+    Raises
+    ------
+    SettingsError
+        If the name is unknown, the model is no plain ViT, or weights are missing or do not fit.
+    """
+    kwargs = dict(backbone_kwargs or {})
+    if img_size is not None:
+        kwargs["img_size"] = img_size
+    pretrained = weights is None and random_seed is None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_seed or 0)
+        vit = _create(backbone, kwargs, pretrained=pretrained)
+    _check_sizes(vit, backbone)
+    kind: Literal["file", "pretrained", "random"] = "pretrained"
+    origin = str(vit.pretrained_cfg.get("hf_hub_id") or vit.pretrained_cfg.get("url") or backbone)
+    if weights is not None:
+        kind, origin = "file", weights
+        _load_file(vit, Path(weights), backbone)
+    elif random_seed is not None:
+        kind, origin = "random", f"seed {random_seed}"
+    sha256 = _digest(vit)
+    # Pooling and classifier of the trunk's old task; the head of the model replaces them.
+    vit.head = nn.Identity()
+    if getattr(vit, "attn_pool", None) is not None:
+        vit.attn_pool = None
+    _unfuse_qkv_bias(vit)
+    source = TrunkSource(kind=kind, backbone=backbone, origin=origin, sha256=sha256)
+    return Trunk(vit, num_high=num_high), source
+
+
+def _create(backbone: str, kwargs: dict[str, Any], *, pretrained: bool) -> Vit:
+    if not timm.is_model(backbone):
+        near = difflib.get_close_matches(backbone.split(".")[0], timm.list_models(), n=3)
+        hint = f"; close names: {', '.join(near)}" if near else ""
+        msg = f"timm has no model {backbone!r}{hint}"
+        raise SettingsError(msg)
+    entrypoint = timm.models.model_entrypoint(backbone.split(".")[0])
+    if entrypoint.__module__.rsplit(".", 1)[-1] not in _VIT_MODULES:
+        raise SettingsError(_not_a_vit(backbone))
+    if pretrained:
+        cfg = timm.get_pretrained_cfg(backbone)
+        if cfg is None or not cfg.has_weights:
+            msg = f"timm has no pretrained weights for {backbone}: {_HOW_TO_GET_WEIGHTS}"
+            raise SettingsError(msg)
+        _go_offline_if_unreachable()
+    try:
+        vit = timm.create_model(backbone, pretrained=pretrained, num_classes=0, **kwargs)
+    except TypeError as error:
+        msg = f"{backbone} does not take model.backbone_kwargs or img_size as given: {error}"
+        raise SettingsError(msg) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        # hub errors are OSError (not found, offline), RuntimeError (bad hash, wrong shapes)
+        # and ValueError; all mean the same to the user.
+        if not pretrained:
+            raise
+        msg = f"the pretrained weights of {backbone} could not be had: {_HOW_TO_GET_WEIGHTS}"
+        raise SettingsError(msg) from error
+    if not isinstance(vit, VisionTransformer | Eva):
+        raise SettingsError(_not_a_vit(backbone))
+    return vit
+
+
+def _not_a_vit(backbone: str) -> str:
+    return (
+        f"{backbone} is not a plain ViT (timm's VisionTransformer or Eva with .blocks), which the "
+        "streams need to share tokens; choose a vit_*, deit*, eva* or *_clip_* model"
+    )
+
+
+def _check_sizes(vit: Vit, backbone: str) -> None:
+    if getattr(vit, "rope_mixed", False):
+        msg = f"{backbone} learns its rotary positions per block, which joint blocks cannot repeat"
+        raise SettingsError(msg)
+    image, patch = vit.patch_embed.img_size, vit.patch_embed.patch_size
+    if image is None or any(i % p for i, p in zip(image, patch, strict=True)):
+        msg = f"model.img_size {image} must be a multiple of the patch size {patch} of {backbone}"
+        raise SettingsError(msg)
+
+
+def _go_offline_if_unreachable() -> None:
+    """Make the hub client use its cache at once when its host cannot even be resolved.
+
+    Otherwise it retries for most of a minute, printing, before it fails.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or urllib.request.getproxies():
+        return
+    try:
+        socket.getaddrinfo(constants.ENDPOINT.split("://")[-1].split("/")[0], 443)
+    except OSError:
+        logger.info("%s cannot be resolved: only cached weights are tried", constants.ENDPOINT)
+        constants.HF_HUB_OFFLINE = True
+
+
+def _load_file(vit: Vit, path: Path, backbone: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        msg = f"no weights file {path}; give --weights a safetensors file of {backbone}"
+        raise MissingDataError(msg)
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        msg = f"{path} is not a safetensors file ({error}); convert the checkpoint first"
+        raise FormatError(msg) from error
+    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    adapt = getattr(sys.modules[type(vit).__module__], "checkpoint_filter_fn", None)
+    if adapt is not None:
+        try:
+            state = adapt(state, vit)
+        except (KeyError, RuntimeError, ValueError, AttributeError) as error:
+            msg = f"{path} holds no weights of {backbone}: {error}"
+            raise SettingsError(msg) from error
+    classifier = vit.pretrained_cfg.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    dropped = [n for n in state if n.startswith(tuple(f"{head}." for head in heads))]
+    if dropped:
+        logger.info("%s: the classifier %s is not used", path, ", ".join(dropped))
+    _load_strictly(vit, {n: t for n, t in state.items() if n not in dropped}, path, backbone)
+
+
+def _load_strictly(vit: Vit, state: Mapping[str, Tensor], path: Path, backbone: str) -> None:
+    own = vit.state_dict()
+    problems = {
+        "missing": [n for n in own if n not in state],
+        "unexpected": [n for n in state if n not in own],
+        "of another shape": [
+            f"{n} {tuple(state[n].shape)} instead of {tuple(t.shape)}"
+            for n, t in own.items()
+            if n in state and state[n].shape != t.shape
+        ],
+    }
+    found = [f"{len(n)} {what} ({_few(n)})" for what, n in problems.items() if n]
+    if found:
+        msg = (
+            f"{path} does not fit {backbone}: {'; '.join(found)}; "
+            "give the --backbone (and model.backbone_kwargs) that these weights belong to"
+        )
+        raise SettingsError(msg)
+    vit.load_state_dict(state)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _digest(vit: Vit) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(vit.state_dict().items()):
+        if name != "pos_embed":
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _unfuse_qkv_bias(vit: Vit) -> None:
+    # Eva's attention reads qkv.weight directly unless told to add its bias apart, and an adapter
+    # on qkv would then train without any effect.
+    for block in vit.blocks:
+        if hasattr(block.attn, "qkv_bias_separate"):
+            block.attn.qkv_bias_separate = True

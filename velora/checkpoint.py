@@ -1,0 +1,250 @@
+"""A run folder: settings, facts, metrics, weights and the state to go on from.
+
+    config.toml         the settings; a recipe like any other
+    run.json            what the run depends on: data, trunk, versions
+    metrics.jsonl       one line an epoch
+    model.safetensors   adapters, stream embeddings and head of the best epoch
+    state.pt            the last epoch: the same tensors, optimiser, schedule
+    result.json         the test split; its presence says that the run is finished
+    .lock               held while a process trains here
+
+Every file is replaced as a whole (written beside, synced, renamed), so a killed run leaves the
+previous state, never half of one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from msgspec import Struct
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from eventkit.errors import DamageError, LockedError, MissingDataError, SettingsError
+from velora.config import Settings, differing_keys, load_settings, to_toml
+from velora.data import DataSpec
+
+RUN_SCHEMA = 1
+
+
+class TrunkFacts(Struct, frozen=True, kw_only=True):
+    """Which trunk a run stands on; the trunk itself is not kept in the run."""
+
+    kind: str
+    backbone: str
+    origin: str
+    #: Of the trunk's tensors; see ``velora.backbone.TrunkSource``.
+    sha256: str
+
+
+class RunFacts(Struct, frozen=True, kw_only=True):
+    """What a run depends on besides its settings."""
+
+    schema: int = RUN_SCHEMA
+    recipe: str
+    settings_sha256: str
+    data: DataSpec
+    trunk: TrunkFacts
+    versions: dict[str, str]
+
+
+class RunFolder:
+    """The files of one run; see the module's note."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its test result."""
+        return (self.path / "result.json").is_file()
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run has been started here."""
+        return (self.path / "run.json").is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the system lets go of it if the process dies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                msg = f"another process trains in {self.path}; wait for it or choose another --out"
+                raise LockedError(msg) from error
+            yield
+
+    def check_same(self, settings: Settings, *, settings_sha256: str, data: DataSpec) -> None:
+        """Refuse to mix two runs: a started run must have these settings and shards.
+
+        Raises
+        ------
+        SettingsError
+            Names the settings that differ.
+        """
+        old_settings, old = self.read()
+        if old.settings_sha256 == settings_sha256:
+            return
+        differences = differing_keys(old_settings, settings)
+        if old.data.plan_id != data.plan_id:
+            differences.append(f"shards: plan {old.data.plan_id[:12]} and {data.plan_id[:12]}")
+        msg = (
+            f"{self.path} is a run with other settings (there and here): "
+            f"{'; '.join(differences) or 'the content of the weights file'}; "
+            "choose another --name, or leave it out"
+        )
+        raise SettingsError(msg)
+
+    def start(self, settings: Settings, facts: RunFacts) -> None:
+        """Write settings and facts of a new run; a started one must stand on the same trunk."""
+        for left_by_a_kill in self.path.glob(".*.tmp"):
+            left_by_a_kill.unlink()
+        if self.exists:
+            _, old = self.read()
+            if old.trunk.sha256 != facts.trunk.sha256:
+                msg = (
+                    f"{self.path} was trained on another trunk ({old.trunk.kind}: "
+                    f"{old.trunk.origin}); give that one, or choose another --name"
+                )
+                raise SettingsError(msg)
+            return
+        strangers = sorted(p.name for p in self.path.iterdir() if p.name != ".lock")
+        if strangers and strangers != ["config.toml"]:
+            msg = f"{self.path} is not a run folder (it holds {strangers[0]}); choose another name"
+            raise SettingsError(msg)
+        write_atomically(self.path / "config.toml", to_toml(settings).encode())
+        write_atomically(self.path / "run.json", _json(facts))
+
+    def read(self) -> tuple[Settings, RunFacts]:
+        """Read the settings and facts of a run."""
+        if not self.exists:
+            msg = f"{self.path} is not a run folder: it has no run.json; train with velora-train"
+            raise MissingDataError(msg)
+        _, settings = load_settings(str(self.path / "config.toml"))
+        try:
+            facts = msgspec.json.decode((self.path / "run.json").read_bytes(), type=RunFacts)
+        except msgspec.DecodeError as error:
+            msg = f"{self.path / 'run.json'} is damaged: {error}"
+            raise DamageError(msg) from error
+        if facts.schema != RUN_SCHEMA:
+            msg = f"{self.path} has schema {facts.schema}, this version reads {RUN_SCHEMA}"
+            raise SettingsError(msg)
+        return settings, facts
+
+    def save_weights(self, model: nn.Module) -> None:
+        """Save what trains."""
+        data = save_tensors(trainable_tensors(model), metadata={"format": "pt"})
+        write_atomically(self.path / "model.safetensors", data)
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Put the saved adapters, embeddings and head into a model built alike."""
+        path = self.path / "model.safetensors"
+        if not path.is_file():
+            msg = f"{self.path} has no weights yet: its first epoch has not ended; train on"
+            raise MissingDataError(msg)
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            msg = f"{path} is damaged ({error}); train again in another folder"
+            raise DamageError(msg) from error
+        load_trainable(model, tensors, where=str(path))
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Save the state to go on from; tensors, numbers, strings, lists and dicts only."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.path / "state.pt", buffer.getvalue())
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Read the state of the last whole epoch, None before the first."""
+        path = self.path / "state.pt"
+        if not path.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            msg = f"{path} is damaged; delete it to train this run again from its first epoch"
+            raise DamageError(msg) from error
+        return state
+
+    def add_metrics(self, record: dict[str, Any]) -> None:
+        """Add the line of an epoch, in place of any line of that epoch or a later one."""
+        path = self.path / "metrics.jsonl"
+        kept = [line for line in self.metrics() if line["epoch"] < record["epoch"]]
+        text = "".join(json.dumps(line) + "\n" for line in [*kept, record])
+        write_atomically(path, text.encode())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read the lines of the epochs so far."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def write_json(self, name: str, value: object) -> Path:
+        """Write one JSON file of the run; returns its path."""
+        write_atomically(self.path / name, _json(value))
+        return self.path / name
+
+
+def trainable_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all that trains, on the CPU, by name."""
+    return {
+        name: parameter.detach().cpu().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trainable(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
+    """Put tensors into the trainable parameters of a model, strictly.
+
+    Raises
+    ------
+    DamageError
+        If a name or a shape does not fit; ``where`` is named.
+    """
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    wrong = sorted(
+        name
+        for name in own.keys() | tensors.keys()
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    )
+    if wrong:
+        msg = f"{where} does not fit the run's config.toml: {', '.join(wrong[:3])}"
+        raise DamageError(msg)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file as a whole: a reader, or a crash, finds the old bytes or the new ones."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

@@ -1,0 +1,276 @@
+"""VELoRA, ``mode = "paper"``, ``fusion = "joint"``: the method as figure and abstract describe it.
+
+One frozen ViT serves all streams. Its low blocks run once over the images of every stream, each
+stream with low-rank terms of its own; the frame means of the streams are joined along the tokens
+and run through the high blocks with one shared low-rank term; a linear head reads the pooled
+streams. A frozen copy of the last block, with an adapter of its own, learns to reconstruct each
+sense from the other while training.
+
+    B clips, T frames, S streams, U distinct images, M rows (images of all streams)
+    N tokens (P prefix + patches), D width, C classes, H, W
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from velora.backbone import Trunk
+from velora.lora import GroupedLoRALinear, RowGroups, add_lora
+
+Streams = Literal["fusion", "rgb", "event"]
+STREAM_NAMES: dict[Streams, tuple[str, ...]] = {
+    "fusion": ("rgb", "event", "diff"),
+    "rgb": ("rgb", "diff"),
+    "event": ("event", "diff"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The frames of a batch of clips, every distinct image once.
+
+    images : (U, 3, H, W) float in [0, 1]
+    index : (B, T) int64 on the CPU
+        Frame t of clip b is ``images[index[b, t]]``; -1 says that the clip lacks this sense.
+    """
+
+    images: Tensor
+    index: Tensor
+
+    def without(self) -> Frames:
+        """The same clips with this sense taken away."""
+        return Frames(self.images[:0], torch.full_like(self.index, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """``logits`` (B, C); ``rec_loss`` is None in evaluation and where no clip has both."""
+
+    logits: Tensor
+    rec_loss: Tensor | None
+
+
+class VELoRA(nn.Module):
+    """The classifier; only adapters, stream embeddings and head train.
+
+    Parameters
+    ----------
+    trunk : Trunk
+        Frozen; adapters are put into its blocks.
+    num_classes : int
+    streams : {"fusion", "rgb", "event"}
+        ``rgb`` and ``event`` build single-sense models: the other sense is in no stream, the
+        difference included.
+    rank, alpha, dropout, targets
+        Of every adapter.
+    reconstruct : bool
+        Build the reconstruction block (only ever with ``streams = "fusion"``).
+    head_dropout : float
+    """
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        *,
+        num_classes: int,
+        streams: Streams = "fusion",
+        rank: int = 4,
+        alpha: float = 8.0,
+        dropout: float = 0.0,
+        targets: tuple[str, ...] = ("fc1", "fc2"),
+        reconstruct: bool = True,
+        head_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.streams = STREAM_NAMES[streams]
+        self.senses = tuple(name for name in self.streams if name != "diff")
+        self.num_classes = num_classes
+        self.row_groups = RowGroups()
+        num_streams = len(self.streams)
+
+        # The copy comes before the adapters, so that it is the trunk's last block and no more.
+        rec = _twin(trunk.high[-1]) if reconstruct and len(self.senses) == 2 else None
+        adapt = partial(add_lora, targets=targets, rank=rank, alpha=alpha, dropout=dropout)
+        adapt(trunk.low, num_groups=num_streams, groups=self.row_groups)
+        adapt(trunk.high, num_groups=1)
+        if rec is not None:
+            adapt([rec], num_groups=1)
+        trunk.join_high(num_streams)
+        self.trunk = trunk
+        self.rec = rec
+
+        self.stream_embed = nn.Parameter(torch.zeros(num_streams, trunk.width))
+        self.pools = 2 if trunk.has_cls else 1
+        self.head_dropout = nn.Dropout(head_dropout)
+        self.head = nn.Linear(num_streams * self.pools * trunk.width, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> VELoRA:  # noqa: FBT001, FBT002 - the signature of torch
+        """Set the mode of what trains; the frozen trunk always computes as in evaluation."""
+        super().train(mode)
+        for part in (self.trunk, self.rec):
+            if part is not None:
+                part.eval()
+                for module in part.modules():
+                    if isinstance(module, GroupedLoRALinear):
+                        module.dropout.train(mode)
+        return self
+
+    def forward(self, frames: dict[str, Frames]) -> Output:
+        """Classify clips.
+
+        Parameters
+        ----------
+        frames : {"rgb": Frames, "event": Frames}
+            Pictures at the trunk's size; a single-sense model looks at its own sense only. A sense
+            that a clip lacks is masked. A clip must have at least one of the model's senses.
+        """
+        per_stream = self._stream_frames({name: frames[name] for name in self.senses})
+        present = torch.stack([_present(f.index) for f in per_stream], dim=1)  # (B, S)
+        if not bool(present.any(dim=1).all()):
+            msg = f"a clip of the batch has none of the senses {self.senses}"
+            raise ValueError(msg)
+        features, rope = self._low(per_stream)
+        joint = self._high(features, present, rope)
+        pooled = self._pool(joint, present)
+        logits = self.head(self.head_dropout(pooled))
+        rec_loss = None
+        if self.training and self.rec is not None:
+            rec_loss = self._reconstruction_loss(self.rec, features, present, rope)
+        return Output(logits, rec_loss)
+
+    def _stream_frames(self, senses: dict[str, Frames]) -> list[Frames]:
+        everything = {**senses, "diff": difference_frames(list(senses.values()))}
+        return [everything[name] for name in self.streams]
+
+    def _low(self, streams: list[Frames]) -> tuple[Tensor, Tensor | None]:
+        """One pass of the low blocks over the images of all streams -> (B, S, N, D)."""
+        pictures = torch.cat([f.images for f in streams])
+        sizes = [len(f.images) for f in streams]
+        with torch.no_grad():  # nothing before the first adapter trains
+            x, rope = self.trunk.embed(pictures)
+        with self.row_groups(sizes, like=pictures):
+            x = self.trunk.run(self.trunk.low, x, rope=rope)
+        means = [
+            _frame_mean(rows, f.index)
+            for rows, f in zip(torch.split(x, sizes), streams, strict=True)
+        ]
+        return torch.stack(means, dim=1) + self.stream_embed[:, None], rope
+
+    def _high(self, features: Tensor, present: Tensor, rope: Tensor | None) -> Tensor:
+        """Joint attention over the tokens of all streams, then the trunk's norm.
+
+        The prefix tokens of all streams go first, which rotary trunks need; attention does not
+        depend on the order of its tokens. Returns (B, S, N, D).
+        """
+        num_clips, num_streams, num_tokens, width = features.shape
+        lengths = [self.trunk.num_prefix, num_tokens - self.trunk.num_prefix]
+        parts = torch.split(features, lengths, dim=2)
+        x = torch.cat([part.flatten(1, 2) for part in parts], dim=1)
+        mask = None
+        if not bool(present.all()):
+            keys = torch.cat([present.repeat_interleave(n, dim=1) for n in lengths], dim=1)
+            mask = keys[:, None, None].to(x.device)
+        rope = None if rope is None else rope.repeat(num_streams, 1)
+        x = self.trunk.run(self.trunk.high, x, rope=rope, mask=mask)
+        x = self.trunk.final_norm(x)
+        parts = torch.split(x, [num_streams * n for n in lengths], dim=1)
+        by_stream = [
+            part.reshape(num_clips, num_streams, n, width)
+            for part, n in zip(parts, lengths, strict=True)
+        ]
+        return torch.cat(by_stream, dim=2)
+
+    def _pool(self, x: Tensor, present: Tensor) -> Tensor:
+        """[CLS if there is one, mean of patches] of each stream, zero for absent streams."""
+        pooled = [x[:, :, self.trunk.num_prefix :].mean(dim=2)]
+        if self.trunk.has_cls:
+            pooled.insert(0, x[:, :, 0])
+        return (torch.cat(pooled, dim=-1) * present[..., None].to(x)).flatten(1)
+
+    def _reconstruction_loss(
+        self, rec: nn.Module, features: Tensor, present: Tensor, rope: Tensor | None
+    ) -> Tensor | None:
+        both = present[:, :2].all(dim=1).nonzero().squeeze(1).to(features.device)
+        if not len(both):
+            return None
+        rgb, event = features[both, 0], features[both, 1]
+        rebuilt = self.trunk.run([rec], torch.cat([event, rgb]), rope=rope)
+        targets = torch.cat([rgb, event]).detach()
+        # Each direction is a mean over as many numbers, so their sum is twice the joint mean.
+        return 2 * F.mse_loss(_plain_norm(rebuilt), _plain_norm(targets))
+
+
+def difference_frames(senses: list[Frames]) -> Frames:
+    """Difference pictures of consecutive frames, averaged over the senses of the model.
+
+    D_t = sum over the senses of |X_t - X_(t-1)| / number of senses, in [0, 1]. A sense that a clip
+    lacks adds nothing. Equal differences (all those between repeated frames) are made once.
+    With T = 1 there are none, and the stream is absent.
+
+    Returns
+    -------
+    Frames
+        ``index`` is (B, T - 1).
+    """
+    like = senses[0].images
+    index = torch.stack([f.index for f in senses], dim=-1)  # (B, T, senses)
+    if index.shape[1] < 2:
+        return Frames(like[:0], index[:, :0, 0])
+    pairs = torch.stack([index[:, :-1], index[:, 1:]], dim=-1)  # (B, T - 1, senses, 2)
+    pairs = pairs.masked_fill(pairs[..., :1] == pairs[..., 1:], -1)  # the same image: no change
+    rows, inverse = torch.unique(pairs.flatten(2).flatten(0, 1), dim=0, return_inverse=True)
+    total = like.new_zeros(len(rows), *like.shape[1:])
+    for sense, pair in zip(senses, rows.view(-1, len(senses), 2).unbind(1), strict=True):
+        moved = (pair[:, 0] >= 0).nonzero().squeeze(1)
+        old, new = sense.images[pair[moved].T.to(like.device)]
+        total.index_add_(0, moved.to(like.device), (new - old).abs() / len(senses))
+    absent = (index[:, :1] < 0).all(dim=-1)  # (B, 1)
+    return Frames(total, inverse.view(pairs.shape[:2]).masked_fill(absent, -1))
+
+
+def _twin(block: nn.Module) -> nn.Module:
+    """A copy of the structure that shares every (frozen) tensor with the original."""
+    return copy.deepcopy(block, {id(p): p for p in block.parameters()})
+
+
+def _present(index: Tensor) -> Tensor:
+    """(B,) bool: which clips have frames in this stream."""
+    return index[:, 0] >= 0 if index.shape[1] else torch.zeros(len(index), dtype=torch.bool)
+
+
+def _frame_mean(rows: Tensor, index: Tensor) -> Tensor:
+    """Mean over the frames of each clip: (U, N, D) and (B, T) -> (B, N, D), zero where absent.
+
+    A matrix of shares times the rows: repeated frames count as often as they occur although they
+    were computed once, and the order of additions is fixed on every device.
+    """
+    num_frames = max(index.shape[1], 1)
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    shares = torch.zeros(len(index), len(rows) + 1, dtype=dtype)  # the last is for -1
+    shares.scatter_add_(1, index % (len(rows) + 1), torch.ones(index.shape, dtype=dtype))
+    shares = (shares[:, :-1] / num_frames).to(rows.device)
+    with torch.autocast(rows.device.type, enabled=False):
+        return (shares @ rows.flatten(1).to(dtype)).view(len(index), *rows.shape[1:])
+
+
+def _plain_norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def loss_terms(
+    output: Output, labels: Tensor, *, rec_weight: float, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross entropy plus ``rec_weight`` times the reconstruction loss."""
+    loss = F.cross_entropy(output.logits.float(), labels, label_smoothing=label_smoothing)
+    if output.rec_loss is not None:
+        loss = loss + rec_weight * output.rec_loss
+    return loss

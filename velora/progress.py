@@ -1,0 +1,196 @@
+"""What a run tells the person who waits for it: plain lines, or a live line on a terminal.
+
+The trainer speaks to a :class:`Reporter`; only the command line decides which one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TextIO
+
+
+class Step(NamedTuple):
+    """Where a training run stands."""
+
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+    loss: float
+    clips_per_s: float
+    seconds_left: float
+
+
+class ParameterRow(NamedTuple):
+    """One part of a model in the parameter table."""
+
+    part: str
+    total: int
+    trainable: int
+
+
+class Reporter(Protocol):
+    """Receives what happens, in order."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def parameters(self, rows: Sequence[ParameterRow]) -> None:
+        """The parameter table, total last."""
+
+    def step(self, step: Step) -> None:
+        """A training step is done."""
+
+    def epoch(self, record: dict[str, Any], *, epochs: int) -> None:
+        """An epoch is done and saved."""
+
+    def checking(self, what: str, done: int, total: int) -> None:
+        """Clips of a split are being evaluated."""
+
+    def close(self) -> None:
+        """Nothing follows."""
+
+
+def parameter_lines(rows: Sequence[ParameterRow]) -> list[str]:
+    """Format the parameter table."""
+    width = max(len(row.part) for row in rows)
+    lines = [f"{'part':<{width}}  {'parameters':>13}  {'trainable':>13}"]
+    lines += [f"{r.part:<{width}}  {r.total:>13,}  {r.trainable:>13,}" for r in rows]
+    whole = rows[-1]
+    share = whole.trainable / whole.total
+    mib = whole.trainable * 4 / 2**20
+    lines.append(f"trains {share:.2%} of all parameters, head included: {mib:.2f} MiB in float32")
+    return lines
+
+
+def epoch_line(record: dict[str, Any], *, epochs: int) -> str:
+    """Format the record of an epoch."""
+    width = len(str(epochs))
+    parts = [
+        f"epoch {record['epoch']:>{width}}/{epochs}",
+        f"loss {record['loss']:.4f}",
+        f"train {record['train_top1']:.3f}",
+    ]
+    if record.get("val_top1") is not None:
+        parts.append(f"val {record['val_top1']:.3f}")
+    parts.append(f"{record['clips_per_s']:.1f} clips/s")
+    parts.append(f"left {clock(record['seconds_left'])}")
+    return "  ".join(parts) + ("  best" if record["best"] else "")
+
+
+def clock(seconds: float) -> str:
+    """Format a duration as m:ss or h:mm:ss."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
+
+
+class PlainReporter:
+    """Whole lines only; within an epoch one at most every ``every_s`` seconds."""
+
+    def __init__(self, *, every_s: float = 10.0, stream: TextIO | None = None) -> None:
+        self._every_s = every_s
+        self._stream = stream
+        self._last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        print(text, file=self._stream, flush=True)
+
+    def parameters(self, rows: Sequence[ParameterRow]) -> None:
+        """Print the parameter table."""
+        for line in parameter_lines(rows):
+            self.note(line)
+
+    def step(self, step: Step) -> None:
+        """Tell how far an epoch is."""
+        if self._due():
+            self.note(
+                f"  epoch {step.epoch}/{step.epochs}: {step.done}/{step.total} clips, "
+                f"loss {step.loss:.4f}, {step.clips_per_s:.1f} clips/s, "
+                f"left {clock(step.seconds_left)}"
+            )
+
+    def epoch(self, record: dict[str, Any], *, epochs: int) -> None:
+        """Print the line of an epoch."""
+        self._last = time.monotonic()
+        self.note(epoch_line(record, epochs=epochs))
+
+    def checking(self, what: str, done: int, total: int) -> None:
+        """Tell how far an evaluation is."""
+        if self._due():
+            self.note(f"  {what}: {done}/{total} clips")
+
+    def close(self) -> None:
+        """Nothing to do: every line is out."""
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._every_s:
+            return False
+        self._last = now
+        return True
+
+
+class LiveReporter:
+    """A bar on a terminal, with the whole lines above it; needs rich."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=1, note="", visible=False)
+        self._progress.start()
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, markup=False)
+
+    def parameters(self, rows: Sequence[ParameterRow]) -> None:
+        """Print the parameter table."""
+        for line in parameter_lines(rows):
+            self.note(line)
+
+    def step(self, step: Step) -> None:
+        """Tell how far an epoch is."""
+        note = (
+            f"loss {step.loss:.4f}  {step.clips_per_s:.1f} clips/s  left {clock(step.seconds_left)}"
+        )
+        self._show(f"epoch {step.epoch}/{step.epochs}", step.done, step.total, note)
+
+    def epoch(self, record: dict[str, Any], *, epochs: int) -> None:
+        """Print the line of an epoch."""
+        self.note(epoch_line(record, epochs=epochs))
+
+    def checking(self, what: str, done: int, total: int) -> None:
+        """Tell how far an evaluation is."""
+        self._show(what, done, total, "")
+
+    def close(self) -> None:
+        """Take the live line away."""
+        self._progress.stop()
+
+    def _show(self, what: str, done: int, total: int, note: str) -> None:
+        self._progress.update(
+            self._task, description=what, completed=done, total=total, note=note, visible=True
+        )
+
+
+def make_reporter(stream: TextIO) -> Reporter:
+    """A live reporter on a terminal if rich is installed, else a plain one."""
+    if stream.isatty():
+        try:
+            return LiveReporter(stream)
+        except ImportError:
+            pass
+    return PlainReporter(stream=stream)
