@@ -71,10 +71,12 @@ def convert_raw(
         with open_pool(run.executor, workers=run.workers, tasks=len(jobs)) as pool:
             scans = scan_all(jobs, store, pool)
             plan = freeze(store, settings_dict(clip, read, layout), found, scans)
+            total = len(found.recordings) + len(found.missing)
             _stop_if_strict(plan["quarantine"], run)
+            _check_max_bad(len(plan["quarantine"]), total, run)
             did_nothing = not _run_packs(found.root, store, plan, clip, read, run, pool)
         bad = collect_quarantine(store, plan)
-        _check_max_bad(len(bad), len(found.recordings) + len(found.missing), run)
+        _check_max_bad(len(bad), total, run)
     outcome = _convert_outcome(store, plan, bad, scans)
     outcome.did_nothing = did_nothing
     return outcome

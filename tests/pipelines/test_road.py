@@ -199,6 +199,9 @@ def test_too_many_bad_recordings_fail_the_run(raw: Path, tool) -> None:
 
     assert result.returncode == 3
     assert "more than --max-bad 1%" in result.stderr
+    assert tool("shard").returncode == 2
+    assert tool("convert", raw, "--max-bad", "10%").returncode == 3
+    assert tool("shard").returncode == 0
 
 
 def test_events_outside_the_sensor_are_named_dropped_or_counted(tmp_path: Path, tool) -> None:
