@@ -146,46 +146,52 @@ def _accumulate(
     alignments: list[Alignment],
     settings: ClipSettings,
 ) -> Iterator[_Accumulator]:
-    """Yield the filled event side of each clip, in order, in one pass over the chunks."""
+    """Yield the filled event side of each clip, in order, in one pass over the chunks.
+
+    Drops are kept until the end: a damaged word has a damaged time, so a drop may lie ahead of
+    events that are still to come, and must not make the clip in between end early.
+    """
     size = _event_size(recording, found)
     starts = np.array([start for start, _ in found.spans], np.int64)
+    dropped: dict[int, Counter[str]] = {}
     current = 0
     active = _new_accumulator(found, alignments, settings, size, current)
-    chunks: Iterator[Chunk] = recording.chunks(Ledger()) if found.has_events else iter(())
-    for chunk in chunks:
-        parts = _by_clip(chunk, starts, found.spans[-1][1])
-        for clip, events, dropped in parts:
+    for chunk in recording.chunks(Ledger()):
+        _book_drops(chunk, starts, dropped, first_open=current)
+        for clip, events in _by_clip(chunk.events, starts, found.spans[-1][1]):
             while current < clip:
+                active.dropped = dropped.pop(current, Counter())
                 yield active
                 current += 1
                 active = _new_accumulator(found, alignments, settings, size, current)
             active.add(events)
-            active.dropped.update(dropped)
-    yield active
-    for clip in range(current + 1, len(found.spans)):
-        yield _new_accumulator(found, alignments, settings, size, clip)
+    for clip in range(current, len(found.spans)):
+        active.dropped = dropped.pop(clip, Counter())
+        yield active
+        if clip + 1 < len(found.spans):
+            active = _new_accumulator(found, alignments, settings, size, clip + 1)
 
 
-def _by_clip(
-    chunk: Chunk, starts: NDArray[np.int64], end: int
-) -> Iterator[tuple[int, Events, dict[str, int]]]:
-    """Split a chunk at clip starts; before the first is its, from ``end`` on is no clip's."""
-    events = chunk.events
+def _by_clip(events: Events, starts: NDArray[np.int64], end: int) -> Iterator[tuple[int, Events]]:
+    """Split events at clip starts; before the first is its, from ``end`` on is no clip's."""
     cuts = np.searchsorted(events.t, np.append(starts, end))
     cuts[0] = 0
-    drops = {
-        reason: np.searchsorted(starts, times[times < end], side="right").clip(1) - 1
-        for reason, times in chunk.dropped.items()
-    }
-    touched = set(np.flatnonzero(np.diff(cuts)).tolist())
-    touched.update(*(set(clips.tolist()) for clips in drops.values()))
-    for clip in sorted(touched):
-        counts = {reason: int((clips == clip).sum()) for reason, clips in drops.items()}
-        yield (
-            clip,
-            events[int(cuts[clip]) : int(cuts[clip + 1])],
-            {r: n for r, n in counts.items() if n},
-        )
+    for clip in np.flatnonzero(np.diff(cuts)).tolist():
+        yield clip, events[int(cuts[clip]) : int(cuts[clip + 1])]
+
+
+def _book_drops(
+    chunk: Chunk,
+    starts: NDArray[np.int64],
+    dropped: dict[int, Counter[str]],
+    *,
+    first_open: int,
+) -> None:
+    """Count each drop on the clip its time lies in; on the nearest one that is not finished."""
+    for reason, times in chunk.dropped.items():
+        clips = (np.searchsorted(starts, times, side="right") - 1).clip(first_open)
+        for clip, count in zip(*np.unique(clips, return_counts=True), strict=True):
+            dropped.setdefault(int(clip), Counter())[reason] += int(count)
 
 
 def _new_accumulator(

@@ -46,7 +46,8 @@ def frame_difference(frames: NDArray[Any]) -> NDArray[Any]:
         return difference
     from eventkit.kernels.differences import absolute_difference
 
-    flat = np.ascontiguousarray(frames).reshape(frames.shape[0], -1)
-    out = np.empty((frames.shape[0] - 1, flat.shape[1]), frames.dtype)
+    native = np.ascontiguousarray(frames, frames.dtype.newbyteorder("="))
+    flat = native.reshape(frames.shape[0], -1)
+    out = np.empty((frames.shape[0] - 1, flat.shape[1]), native.dtype)
     absolute_difference(flat, out)
     return out.reshape(frames.shape[0] - 1, *frames.shape[1:])

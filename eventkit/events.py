@@ -68,10 +68,7 @@ class Events:
     def __init__(self, *, x: ArrayLike, y: ArrayLike, t: ArrayLike, p: ArrayLike) -> None:
         columns = {"x": _column(x, "x"), "y": _column(y, "y"), "t": _column(t, "t")}
         columns["p"] = _column(p, "p")
-        lengths = {name: column.size for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            msg = f"expected four columns of one length, got {lengths}"
-            raise InvalidEventsError(msg)
+        _check_lengths(columns)
         self.x = _frozen(_coordinates(columns["x"], "x"))
         self.y = _frozen(_coordinates(columns["y"], "y"))
         self.t = _frozen(_times(columns["t"]))
@@ -131,9 +128,10 @@ class Events:
         """
         names = tuple(data.dtype.names or ()) if isinstance(data, np.ndarray) else tuple(data)
         columns = {column: np.asarray(data[name]) for column, name in field_names(names).items()}
+        _check_lengths(columns)
         t = to_microseconds(columns["t"].reshape(-1), time_unit)
         if "t_offset" in names:
-            t = t + np.int64(np.asarray(data["t_offset"]).item())
+            t = _shifted(t, int(np.asarray(data["t_offset"]).item()))
         columns["t"] = t
         if sort:
             order = np.argsort(t, kind="stable")
@@ -255,7 +253,8 @@ def _times(values: NDArray[Any]) -> NDArray[np.int64]:
 def polarities(values: NDArray[Any]) -> NDArray[np.int8]:
     """Bring polarities given as bool, {0, 1} or {-1, 1} to int8 in {0, 1}."""
     if values.dtype == np.bool_:
-        return values.view(np.int8) if values.flags.c_contiguous else values.astype(np.int8)
+        # A bool that comes from a buffer may hold any byte.
+        return np.asarray(values.view(np.uint8) != 0).astype(np.int8)
     if values.size == 0:
         return np.empty(0, np.int8)
     if values.dtype.kind not in "iuf":
@@ -282,7 +281,16 @@ def to_microseconds(t: NDArray[Any], unit: TimeUnit) -> NDArray[np.int64]:
         return _times(t)
     if t.dtype.kind in "iu":
         t = _times(t)
-        return t // 1000 if unit == "ns" else t * int(_MICROSECONDS[unit])
+        if unit == "ns":
+            return t // 1000
+        factor = int(_MICROSECONDS[unit])
+        if t.size and max(abs(int(t.min())), abs(int(t.max()))) * factor >= 2**63:
+            msg = f"expected times in {unit} within 2^63 us, got {t.min()} .. {t.max()}"
+            raise InvalidEventsError(msg)
+        return t * factor
+    if t.dtype.kind != "f":
+        msg = f"expected numbers in 't', got dtype {t.dtype}"
+        raise InvalidEventsError(msg)
     scaled = np.rint(t.astype(np.float64) * _MICROSECONDS[unit])
     if scaled.size and not np.all(np.abs(scaled) < 2.0**62):
         msg = f"expected finite times in {unit}, got {t[_first(~(np.abs(scaled) < 2.0**62))]}"
@@ -301,6 +309,20 @@ def _check_order(t: NDArray[np.int64]) -> None:
             "Events.from_structured(..., sort=True) sorts"
         )
         raise InvalidEventsError(msg)
+
+
+def _check_lengths(columns: Mapping[str, NDArray[Any]]) -> None:
+    lengths = {name: column.size for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        msg = f"expected four columns of one length, got {lengths}"
+        raise InvalidEventsError(msg)
+
+
+def _shifted(t: NDArray[np.int64], offset: int) -> NDArray[np.int64]:
+    if t.size and not (int(t.min()) + offset >= -(2**63) and int(t.max()) + offset < 2**63):
+        msg = f"expected times and t_offset within 2^63 us together, got an offset of {offset}"
+        raise InvalidEventsError(msg)
+    return t + np.int64(offset) if t.size else t
 
 
 def field_names(names: tuple[str, ...]) -> dict[str, str]:

@@ -135,9 +135,12 @@ def voxel_grid(
 
 def empty_counts(bins: int, sensor_size: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
     """Return zero counts (T, 2, H, W)."""
-    kind = np.dtype(dtype)
-    if kind.str[1:] not in COUNT_DTYPES:
-        msg = f"expected a dtype among {', '.join(COUNT_DTYPES)} for counts, got {kind}"
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype("O")
+    if kind.str[1:] not in COUNT_DTYPES or not kind.isnative:
+        msg = f"expected a dtype among {', '.join(COUNT_DTYPES)} for counts, got {dtype}"
         raise SettingsError(msg)
     return np.zeros(_shape(bins, sensor_size, channels=2), kind)
 
@@ -199,6 +202,9 @@ def accumulate_voxels(events: Events, t_first: int, t_last: int, out: NDArray[np
 
     if len(events) and not (t_first <= int(events.t[0]) and int(events.t[-1]) <= t_last):
         msg = f"expected events within {t_first}..{t_last} us, got {events!r}"
+        raise InvalidEventsError(msg)
+    if t_last - t_first >= 2**53:  # beyond, float64 holds no single microseconds
+        msg = f"expected a window shorter than 2^53 us, got {t_first}..{t_last}"
         raise InvalidEventsError(msg)
     bad = voxel_zhu(events.x, events.y, events.t, events.p, t_first, t_last, out)
     if bad >= 0:

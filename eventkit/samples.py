@@ -18,6 +18,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, SettingsError
 from eventkit.frames import to_uint8
+from eventkit.npy import BadArrayError, read_npy
 
 SCHEMA_VERSION = 1
 CODECS = ("npy.gz", "npy")
@@ -82,7 +84,7 @@ def sample_key(recording: str, clip: int) -> str:
     room = MAX_NAME_BYTES - _LONGEST_SUFFIX - 7
     name = re.sub(r"[^A-Za-z0-9-]", "_", recording)
     if name.startswith("_") or len(name) > room or not re.fullmatch(r"[A-Za-z0-9/-]+", recording):
-        digest = hashlib.sha256(recording.encode()).hexdigest()[:8]
+        digest = hashlib.sha256(os.fsencode(recording)).hexdigest()[:8]
         name = f"{name.lstrip('_')[: room - 9]}-{digest}"
     return f"{name}_{clip:06d}"
 
@@ -101,12 +103,10 @@ def encode_array(array: NDArray[Any], *, codec: str = "npy.gz") -> bytes:
 def decode_array(data: bytes, *, codec: str) -> NDArray[Any]:
     """Read what `encode_array` wrote; object arrays are refused."""
     try:
-        raw = gzip.decompress(data) if codec == "npy.gz" else data
-        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
-    except (ValueError, EOFError, OSError, zlib.error) as err:
+        return read_npy(gzip.decompress(data) if codec == "npy.gz" else data)
+    except (BadArrayError, EOFError, OSError, zlib.error) as err:
         msg = f"expected a whole {codec} array, got a damaged one ({err})"
         raise DamageError(msg) from err
-    return array
 
 
 def encode_json(value: Any) -> bytes:

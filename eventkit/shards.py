@@ -213,7 +213,9 @@ def load_manifest(file: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(file.read_bytes())
         kind, schema = manifest["kind"], manifest["schema"]
-    except (ValueError, KeyError, TypeError) as err:
+        if kind == MANIFEST_KIND and schema == SCHEMA_VERSION:
+            _check_parts(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
         msg = f"{file}: expected a manifest, got a damaged one ({err}); run `eventkit shard` again"
         raise DamageError(msg) from err
     if kind != MANIFEST_KIND or schema != SCHEMA_VERSION:
@@ -223,3 +225,13 @@ def load_manifest(file: Path) -> dict[str, Any]:
         )
         raise DamageError(msg)
     return manifest
+
+
+def _check_parts(manifest: dict[str, Any]) -> None:
+    """Touch what readers rely on, so that damage shows here and not somewhere later."""
+    for label, name in manifest["classes"].items():
+        int(label), str(name)
+    for facts in manifest["splits"].values():
+        int(facts["samples"])
+    for entry in manifest["shards"]:
+        str(entry["name"]), int(entry["bytes"])

@@ -28,6 +28,7 @@ def equal_edges(start: int, stop: int, bins: int) -> NDArray[np.int64]:
     if stop <= start:
         msg = f"expected a window that ends after it starts, got [{start}, {stop})"
         raise SettingsError(msg)
+    _check_times(start, stop)
     # Python integers: (stop - start) * bins may pass 2^63.
     return np.array([start + (stop - start) * i // bins for i in range(bins + 1)], np.int64)
 
@@ -88,7 +89,14 @@ def windows(
     if count > MAX_WINDOWS:
         msg = f"expected at most {MAX_WINDOWS} windows, {window_us} us makes {count}"
         raise SettingsError(msg)
+    _check_times(first, first + count * window_us)
     return windows_of_edges(first + window_us * np.arange(count + 1, dtype=np.int64))
+
+
+def _check_times(start: int, stop: int) -> None:
+    if not -(2**63) <= start <= stop < 2**63:
+        msg = f"expected windows within 2^63 us, got {start} .. {stop}; is a time damaged?"
+        raise SettingsError(msg)
 
 
 def index_ranges(t: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.int64]:

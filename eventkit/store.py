@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,19 +57,20 @@ class Pack:
             msg = f"{path}: expected a Zarr group, found none; run `eventkit convert` again"
             raise DamageError(msg)
         self.path = path
-        self._group = zarr.open_group(str(path), mode="r", zarr_format=3)
-        attributes = dict(self._group.attrs)
-        if any(attributes.get(key) != value for key, value in ENCODING.items()):
+        with _damage_of(path):
+            group = zarr.open_group(str(path), mode="r", zarr_format=3)
+            self.attributes: dict[str, Any] = dict(group.attrs)
+        if any(self.attributes.get(key) != value for key, value in ENCODING.items()):
             msg = f"{path}: expected {ENCODING}, got another layout or version"
             raise DamageError(msg)
-        self.attributes = attributes
-        self.facts: list[dict[str, Any]] = attributes["clips"]
-        # Opening an array reads its metadata from the disk: once, not once a clip.
-        self._arrays = dict(self._group.arrays())
-        self._columns = {name: self._arrays[name][...] for name in COLUMNS}
-        if "rgb_bytes" in self._arrays:
-            self._offsets = self._arrays["rgb_offsets"][...]
-            self._slots = self._arrays["rgb_slot"][...]
+        with _damage_of(path):
+            # Opening an array reads its metadata from the disk: once, not once a clip.
+            self._arrays = dict(group.arrays())
+            self._columns = {name: self._arrays[name][...] for name in COLUMNS}
+            if "rgb_bytes" in self._arrays:
+                self._offsets = self._arrays["rgb_offsets"][...]
+                self._slots = self._arrays["rgb_slot"][...]
+            self.facts: list[dict[str, Any]] = self.attributes["clips"]
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -76,10 +78,12 @@ class Pack:
     def clip(self, i: int, *, with_diffs: bool = True) -> StoredClip:
         """Read clip ``i``: one inner chunk of each array, the differences only if wanted."""
         wanted = ("rgb", "diff_events", "diff_rgb") if with_diffs else ("rgb",)
-        read = {name: self._arrays[name][i] for name in wanted if name in self._arrays}
-        encoded = self._images(i) if "rgb_bytes" in self._arrays else None
+        with _damage_of(self.path):
+            read = {name: self._arrays[name][i] for name in wanted if name in self._arrays}
+            events = self._arrays["events"][i]
+            encoded = self._images(i) if "rgb_bytes" in self._arrays else None
         return StoredClip(
-            self._arrays["events"][i],
+            events,
             read.get("rgb"),
             encoded,
             read.get("diff_events"),
@@ -95,6 +99,16 @@ class Pack:
             span = slice(int(self._offsets[slot]), int(self._offsets[slot + 1]))
             found[slot] = self._arrays["rgb_bytes"][span].tobytes()
         return tuple(found[int(slot)] for slot in self._slots[i])
+
+
+@contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    """Name the pack where a checksum or the metadata is wrong; Zarr's own errors name no file."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RuntimeError) as err:
+        msg = f"{path} is damaged ({err}); `eventkit verify` names the file"
+        raise DamageError(msg) from err
 
 
 class Store:
@@ -146,18 +160,30 @@ def open_store(path: str | Path) -> Store:
     if not plan.is_file():
         msg = f"{folder}: expected a store of `eventkit convert`, found no .eventkit/plan.json"
         raise MissingDataError(msg)
-    names = [pack["name"] for pack in json.loads(plan.read_bytes())["packs"]]
+    names = [str(pack["name"]) for pack in _entries(plan, "packs")]
     finished = []
     for name in names:
         receipt = folder / ".eventkit" / "receipts" / f"{name}.json"
         if not receipt.is_file():
             msg = f"{folder}: pack {name} is not finished; run the same `eventkit convert` again"
             raise MissingDataError(msg)
-        content = json.loads(receipt.read_bytes())
-        check_files(folder, content["files"])
-        if content["clips"]:
+        files = _entries(receipt, "files")
+        check_files(folder, files)
+        if files:
             finished.append(name)
     return Store(folder, finished)
+
+
+def _entries(path: Path, key: str) -> list[dict[str, Any]]:
+    """Return a list of objects from a JSON file of ours."""
+    try:
+        entries = json.loads(path.read_bytes())[key]
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise TypeError(key)
+    except (ValueError, KeyError, TypeError) as err:
+        msg = f"{path}: expected a JSON object with {key!r}, got a damaged file; convert again"
+        raise DamageError(msg) from err
+    return list(entries)
 
 
 def check_files(folder: Path, files: list[dict[str, Any]]) -> None:

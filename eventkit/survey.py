@@ -17,6 +17,7 @@ from eventkit.representations import COUNT_DTYPES
 
 REPRESENTATIONS = ("counts:eventkit", "voxel:zhu")
 LONG_CLIP_US = 10_000_000
+MAX_CLIPS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +149,15 @@ def lay_out(
         msg = "the file does not say how large the sensor is; give --sensor-size WxH"
         raise FormatError(msg, path=recording.path, offset=0, reason="no_geometry")
     first, last = event_range or _frame_range(frames)
+    # Pictures without times are an order, which cannot be cut by microseconds.
+    timeless = event_range is None and frames is not None and frames.timing == "none"
     if frames is not None:
         offset = settings.rgb_offset_us
         frames, rgb_times = on_event_clock(frames, first_us=first, last_us=last, offset_us=offset)
         if event_range is not None:
             _check_overlap(recording, frames, first, last)
     return Survey(
-        spans=tuple(cut_spans(first, last + 1, settings.clip_us)),
+        spans=tuple(cut_spans(first, last + 1, None if timeless else settings.clip_us)),
         event_range=event_range,
         frames=frames,
         rgb_times=rgb_times,
@@ -181,6 +184,12 @@ def cut_spans(start: int, stop: int, clip_us: int | None) -> list[tuple[int, int
         return [(start, stop)]
     whole, rest = divmod(stop - start, clip_us)
     count = max(1, whole + (2 * rest >= clip_us and rest > 0))
+    if count > MAX_CLIPS:
+        msg = (
+            f"expected at most {MAX_CLIPS} clips, {start} .. {stop} us makes {count} "
+            f"of {clip_us} us; is a time damaged?"
+        )
+        raise FormatError(msg, reason="bad_value")
     return [(start + k * clip_us, start + (k + 1) * clip_us) for k in range(count)]
 
 

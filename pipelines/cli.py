@@ -65,6 +65,12 @@ def _run_options(command: Any) -> Any:
 @click.option("--diffs/--no-diffs", default=True, help="Store frame differences.")
 @click.option("--rgb-offset-us", type=int, default=0, help="Added to RGB times.")
 @click.option("--sensor-size", type=SIZE, help="For formats that do not say.")
+@click.option(
+    "--time-unit",
+    type=click.Choice(["us", "s", "ms", "ns"]),
+    default="us",
+    help="Of .npz times, which do not say.",
+)
 @click.option("--format", "format_name", help="Name of the event reader, where detection is wrong.")
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True)
 @click.option(
@@ -84,6 +90,7 @@ def convert(
     layout: Any,
     on_error: Any,
     sensor_size: tuple[int, int] | None,
+    time_unit: Any,
     strict: bool,
     max_bad: float,
     executor: str,
@@ -104,7 +111,9 @@ def convert(
         sources,
         out,
         clip=ClipSettings(**clip_options),
-        read=ReadSettings(on_error=on_error, sensor_size=sensor_size, format=format_name),
+        read=ReadSettings(
+            on_error=on_error, sensor_size=sensor_size, time_unit=time_unit, format=format_name
+        ),
         layout=layout,
         run=RunSettings(executor=executor, workers=workers, strict=strict, max_bad=max_bad),
         say=click.echo,

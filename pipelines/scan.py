@@ -16,6 +16,7 @@ import numpy as np
 
 import eventkit
 from eventkit.errors import EventKitError, FormatError
+from eventkit.events import TimeUnit
 from eventkit.recording import OnError, Recording
 from eventkit.samples import encode_json
 from eventkit.survey import LONG_CLIP_US, ClipSettings, Survey, survey
@@ -33,6 +34,7 @@ class ReadSettings:
 
     on_error: OnError = "raise"
     sensor_size: tuple[int, int] | None = None
+    time_unit: TimeUnit = "us"
     format: str | None = None
 
 
@@ -55,6 +57,7 @@ def open_spec(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recording:
         rgb=root / spec.rgb if spec.events and spec.rgb else None,
         on_error=read.on_error,
         sensor_size=read.sensor_size,
+        time_unit=read.time_unit,
         format=read.format if spec.events else None,
     )
 

@@ -16,18 +16,26 @@ from eventkit.cli.options import SIZE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--on-error", type=click.Choice(["raise", "skip", "repair"]), default="raise")
 @click.option("--sensor-size", type=SIZE, help="Where the file does not say.")
+@click.option("--time-unit", type=click.Choice(["us", "s", "ms", "ns"]), default="us")
 @click.option("--format", "format_name", help="Name of the reader, where detection is wrong.")
 def command(
     path: Path,
     as_json: bool,
     on_error: Any,
     sensor_size: tuple[int, int] | None,
+    time_unit: Any,
     format_name: str | None,
 ) -> None:
     """Say what PATH (a recording, an image, a video, a folder of images) holds."""
     import eventkit
 
-    recording = eventkit.open(path, on_error=on_error, sensor_size=sensor_size, format=format_name)
+    recording = eventkit.open(
+        path,
+        on_error=on_error,
+        sensor_size=sensor_size,
+        time_unit=time_unit,
+        format=format_name,
+    )
     facts = describe(recording)
     if as_json:
         click.echo(json.dumps(facts))

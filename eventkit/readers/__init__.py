@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from eventkit.errors import FormatError, MissingDataError, SettingsError, UnsupportedFormatError
+from eventkit.events import TimeUnit
 from eventkit.readers.aedat4 import Aedat4Reader
 from eventkit.readers.atis import AtisReader
 from eventkit.readers.base import Reader, ReadOptions, read_head
@@ -53,7 +54,9 @@ def find_reader(path: Path, *, format: str | None = None) -> Reader:
     """
     head = read_head(path)
     for reader in readers():
-        if reader.name == format or (format is None and reader.matches(path, head)):
+        if reader.name == format:
+            return _check_kind(reader, path)
+        if format is None and reader.matches(path, head):
             return reader
     known = ", ".join(sorted({suffix for reader in readers() for suffix in reader.suffixes}))
     if format is not None:
@@ -68,12 +71,22 @@ def find_reader(path: Path, *, format: str | None = None) -> Reader:
     raise UnsupportedFormatError(msg)
 
 
+def _check_kind(reader: Reader, path: Path) -> Reader:
+    """Refuse a file where the reader takes folders (it has no suffixes), or the other way round."""
+    if path.is_dir() != (not reader.suffixes):
+        wanted, got = ("a file", "a folder") if path.is_dir() else ("a folder", "a file")
+        msg = f"{path}: expected {wanted} for --format {reader.name}, got {got}"
+        raise SettingsError(msg)
+    return reader
+
+
 def open(
     path: str | Path,
     *,
     rgb: str | Path | None = None,
     on_error: OnError = "raise",
     sensor_size: tuple[int, int] | None = None,
+    time_unit: TimeUnit = "us",
     format: str | None = None,
 ) -> Recording:
     """Open a recording; events and pixels are decoded when they are asked for.
@@ -88,6 +101,8 @@ def open(
         What happens at a fault; drops and repairs are counted in ``recording.ledger``.
     sensor_size : (W, H), optional
         For formats that do not say; overrides those that do.
+    time_unit : {"us", "s", "ms", "ns"}
+        For formats that do not say (``.npz``).
     format : str, optional
         Name of the reader, where detection is wrong.
 
@@ -114,7 +129,7 @@ def open(
     if not path.exists():
         msg = f"{path}: no such file or folder"
         raise MissingDataError(msg)
-    options = ReadOptions(on_error=on_error, sensor_size=sensor_size)
+    options = ReadOptions(on_error=on_error, sensor_size=sensor_size, time_unit=time_unit)
     recording = find_reader(path, format=format).open(path, options)
     if rgb is not None:
         side = open(rgb, on_error=on_error)

@@ -25,6 +25,7 @@ from eventkit.readers.policy import RawChunk, checked
 from eventkit.recording import Chunk, OnError, Recording
 
 MAGIC = b"#!AER-DAT4.0\r\n"
+MAX_HEADER_BYTES = 16 << 20
 
 
 class Aedat4Reader:
@@ -69,6 +70,7 @@ class Aedat4Reader:
 
 def _decoder(path: Path) -> Any:
     aedat = require("aedat", extra="aedat4", purpose="reading AEDAT4 files")
+    _check_header(path)
     try:
         return aedat.Decoder(str(path))
     except (KeyboardInterrupt, SystemExit):
@@ -76,6 +78,24 @@ def _decoder(path: Path) -> Any:
     except BaseException as err:  # a panic of the extension is no Exception
         msg = f"expected an AEDAT4 header, got one that cannot be read ({err}); copy the file again"
         raise FormatError(msg, path=path, offset=len(MAGIC), reason="bad_header") from err
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that would abort the process: the decoder dies on bad UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC) + 4)
+        size = int.from_bytes(start[len(MAGIC) :], "little")
+        header = file.read(min(size, MAX_HEADER_BYTES))
+    cut = len(start) < len(MAGIC) + 4 or len(header) < size
+    xml = header[header.find(b"<") : header.rfind(b">") + 1]
+    try:
+        xml.decode("utf-8")
+        fault = "it is cut or its length is damaged" if cut else ""
+    except UnicodeDecodeError as err:
+        fault = f"its text is damaged ({err})"
+    if fault:
+        msg = f"expected an AEDAT4 header, got one that cannot be read: {fault}; copy it again"
+        raise FormatError(msg, path=path, offset=len(MAGIC), reason="bad_header")
 
 
 def _packets(path: Path) -> Iterator[dict[str, Any]]:
@@ -125,37 +145,45 @@ def _event_packets(path: Path, stream: int) -> Iterator[RawChunk]:
     Packets hold a few hundred to 10^5 events; joined they cost a tenth of the calls. A fault
     comes after what was decoded before it.
     """
-    waiting: list[NDArray[Any]] = []
+    waiting: list[tuple[int, NDArray[Any]]] = []
     held = 0
-    packets = _packets(path)
+    packets = enumerate(_packets(path))
     while True:
         try:
-            packet = next(packets, None)
+            number, packet = next(packets, (-1, None))
         except FormatError:
             if waiting:
-                yield _raw(waiting)
+                yield _raw(path, waiting)
             raise
         if packet is None:
             break
         if packet["stream_id"] != stream or "events" not in packet:
             continue
-        waiting.append(packet["events"])
+        waiting.append((number, packet["events"]))
         held += packet["events"].size
         if held >= EVENT_CHUNK:
-            yield _raw(waiting)
+            yield _raw(path, waiting)
             waiting, held = [], 0
     if waiting:
-        yield _raw(waiting)
+        yield _raw(path, waiting)
 
 
-def _raw(packets: list[NDArray[Any]]) -> RawChunk:
-    on = "on" if "on" in (packets[0].dtype.fields or {}) else "p"
+def _raw(path: Path, packets: list[tuple[int, NDArray[Any]]]) -> RawChunk:
+    columns = [events for _, events in packets]
+    ends = np.cumsum([events.size for events in columns])
+    on = "on" if "on" in (columns[0].dtype.fields or {}) else "p"
+
+    def locate(event: int) -> int | None:
+        number, _ = packets[int(np.searchsorted(ends, event, side="right"))]
+        return _locate(path, number)[0]
+
     return RawChunk(
-        x=np.concatenate([packet["x"] for packet in packets]),
-        y=np.concatenate([packet["y"] for packet in packets]),
-        t=np.concatenate([packet["t"] for packet in packets]).astype(np.int64),
-        p=np.concatenate([packet[on] for packet in packets]).astype(np.int8),
+        x=np.concatenate([events["x"] for events in columns]),
+        y=np.concatenate([events["y"] for events in columns]),
+        t=np.concatenate([events["t"] for events in columns]).astype(np.int64),
+        p=np.concatenate([events[on] for events in columns]).astype(np.int8),
         words=len(packets),
+        locate=locate,
     )
 
 

@@ -8,7 +8,7 @@ latest time. An event outside the sensor cannot be repaired and is dropped by bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,12 @@ class RawChunk:
     stride: int = 0
     index: NDArray[np.int64] | None = None
     skipped: dict[str, int] = field(default_factory=dict)
+    locate: Callable[[int], int | None] | None = None
 
     def byte_of(self, event: int) -> int | None:
         """Where event ``event`` of this chunk stands in the file."""
+        if self.locate is not None:
+            return self.locate(event)
         if self.offset is None:
             return None
         record = int(self.index[event]) if self.index is not None else event
@@ -93,76 +96,91 @@ def checked(
         if not raw.t.size:
             continue
         outside = _outside(raw, sensor_size)
-        if outside is not None and on_error == "raise":
-            raise _outside_error(raw, outside, seen, path, sensor_size)
-        chunk, latest = _settle(raw, outside, latest, seen, ledger, path=path, on_error=on_error)
+        if on_error == "raise":
+            _raise_first_fault(raw, outside, latest, seen, path=path, size=sensor_size)
+        chunk, latest = _settle(raw, outside, latest, ledger, on_error=on_error)
         ledger.drop({reason: times.size for reason, times in chunk.dropped.items()})
         seen += raw.t.size
         yield chunk
 
 
 def _outside(raw: RawChunk, size: tuple[int, int] | None) -> NDArray[np.bool_] | None:
-    if size is None:
+    """Return which events lie outside; None if none does. Without a size, what uint16 holds."""
+    width, height = size or (65536, 65536)
+    # Extremes are cheaper than a mask, and nearly always enough.
+    inside = int(raw.x.max()) < width and int(raw.y.max()) < height
+    if inside and all(column.dtype.kind == "u" or column.min() >= 0 for column in (raw.x, raw.y)):
         return None
-    width, height = size
-    # Two maxima are cheaper than a mask, and nearly always enough.
-    if int(raw.x.max()) < width and int(raw.y.max()) < height:
-        return None
-    bad: NDArray[np.bool_] = (raw.x >= width) | (raw.y >= height)
+    bad: NDArray[np.bool_] = (raw.x < 0) | (raw.x >= width) | (raw.y < 0) | (raw.y >= height)
     return bad
 
 
-def _outside_error(
+def _raise_first_fault(
     raw: RawChunk,
-    outside: NDArray[np.bool_],
+    outside: NDArray[np.bool_] | None,
+    latest: int,
     seen: int,
+    *,
     path: Path,
     size: tuple[int, int] | None,
-) -> FormatError:
-    i = int(np.argmax(outside))
-    width, height = size or (0, 0)
+) -> None:
+    back = _backwards(raw.t, latest)
+    first_back = int(np.argmax(back)) if back is not None else raw.t.size
+    first_outside = int(np.argmax(outside)) if outside is not None else raw.t.size
+    i = min(first_back, first_outside)
+    if i == raw.t.size:
+        return
+    if first_outside <= first_back:
+        where = f"inside the {size[0]}x{size[1]} sensor" if size else "at places within 0..65535"
+        msg = (
+            f"expected events {where}, got x={int(raw.x[i])} y={int(raw.y[i])} "
+            f"at event {seen + i}; give the true --sensor-size, "
+            "or --on-error skip to drop and count such events"
+        )
+        raise FormatError(msg, path=path, offset=raw.byte_of(i), reason="outside_sensor")
+    before = max(latest, int(raw.t[:i].max(initial=np.iinfo(np.int64).min)))
     msg = (
-        f"expected events inside the {width}x{height} sensor, got x={int(raw.x[i])} "
-        f"y={int(raw.y[i])} at event {seen + i}; give the true --sensor-size, "
-        "or --on-error skip to drop and count such events"
+        f"expected times that do not decrease, got {int(raw.t[i])} us after {before} us "
+        f"at event {seen + i}; --on-error skip drops such events, repair moves them up"
     )
-    return FormatError(msg, path=path, offset=raw.byte_of(i), reason="outside_sensor")
+    raise FormatError(msg, path=path, offset=raw.byte_of(i), reason="backwards_time")
+
+
+def _backwards(t: NDArray[np.int64], latest: int) -> NDArray[np.bool_] | None:
+    """Return which events come before the latest time seen; None if none does."""
+    # The running maximum only matters where time steps back, which is rare: test first.
+    if int(t[0]) >= latest and not bool((t[1:] < t[:-1]).any()):
+        return None
+    back: NDArray[np.bool_] = t < np.maximum.accumulate(np.maximum(t, latest))
+    return back
 
 
 def _settle(
     raw: RawChunk,
     outside: NDArray[np.bool_] | None,
     latest: int,
-    seen: int,
     ledger: Ledger,
     *,
-    path: Path,
     on_error: OnError,
 ) -> tuple[Chunk, int]:
+    """Drop or repair what is faulty; returns the chunk and the latest time after it."""
     x, y, t, p = raw.x, raw.y, raw.t, raw.p
     dropped: dict[str, NDArray[np.int64]] = {}
     if outside is not None:
         dropped["outside"] = t[outside]
         keep = ~outside
         x, y, t, p = x[keep], y[keep], t[keep], p[keep]
-    if t.size:
-        # The running maximum only matters where time steps back, which is rare: test first.
-        back_somewhere = int(t[0]) < latest or bool((t[1:] < t[:-1]).any())
-        if back_somewhere:
-            high = np.maximum.accumulate(np.maximum(t, latest))
-            back = t < high
-            if on_error == "raise":
-                raise _backwards_error(
-                    raw, int(np.argmax(back)), int(high[np.argmax(back)]), seen, path
-                )
-            if on_error == "repair":
-                ledger.repaired["backwards"] += int(back.sum())
-                t = high
-            else:
-                # Booked at the latest time before it: that is where the stream stood.
-                dropped["backwards"] = high[back]
-                keep = ~back
-                x, y, t, p = x[keep], y[keep], t[keep], p[keep]
+    back = _backwards(t, latest) if t.size else None
+    if back is not None:
+        high = np.maximum.accumulate(np.maximum(t, latest))
+        if on_error == "repair":
+            ledger.repaired["backwards"] += int(back.sum())
+            t = high
+        else:
+            # Booked at the latest time before it: that is where the stream stood.
+            dropped["backwards"] = high[back]
+            keep = ~back
+            x, y, t, p = x[keep], y[keep], t[keep], p[keep]
     if t.size:
         latest = max(latest, int(t[-1]))
     events = Events.from_checked(
@@ -172,11 +190,3 @@ def _settle(
         p.astype(np.int8, copy=False),
     )
     return Chunk(events, dropped), latest
-
-
-def _backwards_error(raw: RawChunk, i: int, high: int, seen: int, path: Path) -> FormatError:
-    msg = (
-        f"expected times that do not decrease, got {int(raw.t[i])} us after {high} us "
-        f"at event {seen + i}; --on-error skip drops such events, repair moves them up"
-    )
-    return FormatError(msg, path=path, offset=raw.byte_of(i), reason="backwards_time")

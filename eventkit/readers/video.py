@@ -15,6 +15,9 @@ from eventkit.frames import Frames, Picture
 from eventkit.readers.base import ReadOptions
 from eventkit.recording import Recording
 
+SLACK_US = 100_000
+"""By which a container may claim more than its frames span."""
+
 
 class VideoReader:
     """Reader of video files."""
@@ -31,9 +34,16 @@ class VideoReader:
         """Open the video; one decoding pass finds the times of its frames."""
         times: list[int] = []
         size = (0, 0)
-        for time, frame in _decode(path):
-            times.append(time)
-            size = size if size != (0, 0) else (int(frame.width), int(frame.height))
+        notes = ["video clock: its first frame is taken to be at the first event"]
+        try:
+            for time, frame in _decode(path):
+                times.append(time)
+                size = size if size != (0, 0) else (int(frame.width), int(frame.height))
+            _check_length(path, times)
+        except FormatError as fault:
+            if options.on_error == "raise" or not times:
+                raise
+            notes.append(f"the {len(times)} frames before the damage are kept: {fault.message}")
         if not times:
             msg = "expected a video with at least one frame, got none"
             raise FormatError(msg, path=path, offset=0, reason="empty")
@@ -47,8 +57,26 @@ class VideoReader:
             return _pictures(path, list(indices), size)
 
         frames = Frames(t, t, t, size, 3, "own-clock", reader)
-        note = "video clock: its first frame is taken to be at the first event"
-        return Recording(path=path, format=self.name, frames=frames, notes=[note])
+        return Recording(path=path, format=self.name, frames=frames, notes=notes)
+
+
+def _check_length(path: Path, times: list[int]) -> None:
+    """Refuse a film that is shorter than its header says: some containers just end when cut."""
+    av = require("av", extra="images", purpose="reading video files")
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        if stream.duration is not None:
+            claimed = round(stream.duration * stream.time_base * 1_000_000)
+        elif container.duration is not None and len(container.streams) == 1:
+            claimed = int(container.duration)
+        else:
+            return
+    if not times:
+        return
+    step = (times[-1] - times[0]) // max(len(times) - 1, 1)
+    if claimed > times[-1] + 3 * step + SLACK_US:
+        msg = f"expected {claimed} us of video, it ends after {times[-1]} us: the file is cut"
+        raise FormatError(msg, path=path, offset=path.stat().st_size, reason="truncated")
 
 
 def _decode(path: Path) -> Iterator[tuple[int, Any]]:

@@ -45,7 +45,7 @@ def read_list(path: Path, split: str) -> list[Entry]:
         For a line that has not three columns or a label that is no number; names file and line.
     """
     entries = []
-    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         cells = line.rsplit(None, 2)

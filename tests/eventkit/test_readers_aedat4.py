@@ -1,0 +1,335 @@
+"""AEDAT4: the true events, frames, triggers and IMU; damage ends in a sentence, not in a crash."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eventkit
+from eventkit.errors import FormatError
+from eventkit.events import Events
+
+aedat = pytest.importorskip("aedat", reason="the aedat package is not installed")
+
+DAVIS = "davis346_frames_events_imu.aedat4"
+SHORT = "davis346_first_170ms.aedat4"
+HEADER_START = 14 + 4  # the version line and the size of the header
+
+
+@pytest.fixture(scope="session")
+def folder(shared: Path) -> Path:
+    return shared / "aedat4"
+
+
+@pytest.fixture(scope="session")
+def short(folder: Path) -> bytes:
+    return (folder / SHORT).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def truth(folder: Path) -> Events:
+    return directly(folder / SHORT)
+
+
+def directly(path: Path) -> Events:
+    """Decode with the aedat package alone."""
+    packets = [p["events"] for p in aedat.Decoder(str(path)) if "events" in p]
+    return Events.from_structured(np.concatenate(packets))
+
+
+def packet_table(data: bytes) -> list[tuple[int, int, int]]:
+    """Return (offset, stream, size) of every packet up to the data table at the end."""
+    (header,) = struct.unpack_from("<I", data, 14)
+    offset, packets = HEADER_START + header, []
+    while offset + 8 <= len(data):
+        stream, size = struct.unpack_from("<iI", data, offset)
+        if not 0 <= stream <= 3:
+            break
+        packets.append((offset, stream, size))
+        offset += 8 + size
+    return packets
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count", "frames"),
+    [
+        (DAVIS, (346, 260), 78_830, 59),
+        (SHORT, (346, 260), 6_676, 4),
+        ("dvxplorer.aedat4", (320, 240), 111_954, None),
+    ],
+)
+def test_real_recordings_have_their_true_events_and_frames(
+    folder: Path, name: str, size: tuple[int, int], count: int, frames: int | None
+) -> None:
+    recording = eventkit.open(folder / name)
+
+    assert recording.format == "aedat4"
+    assert recording.sensor_size == size
+    assert recording.geometry_source == "header of the event stream"
+    assert len(recording.events) == count
+    assert recording.events == directly(folder / name)
+    assert recording.ledger.decoded == recording.ledger.kept == count
+    assert (None if recording.frames is None else len(recording.frames)) == frames
+
+
+def test_times_are_those_of_the_file(folder: Path) -> None:
+    recording = eventkit.open(folder / DAVIS)
+    packets = [p for p in aedat.Decoder(str(folder / DAVIS)) if "events" in p]
+
+    assert recording.t_offset_us == 0
+    assert int(recording.events.t[0]) == int(packets[0]["events"]["t"][0])
+    assert int(recording.events.t[-1]) == int(packets[-1]["events"]["t"][-1])
+    # 2.36 s, as the README of the recordings says.
+    assert int(recording.events.t[-1] - recording.events.t[0]) / 1e6 == pytest.approx(
+        2.36, abs=0.01
+    )
+
+
+def test_frames_have_their_exposures_and_pixels(folder: Path) -> None:
+    frames = eventkit.open(folder / SHORT).frames
+    expected = [p["frame"] for p in aedat.Decoder(str(folder / SHORT)) if "frame" in p]
+
+    assert (frames.size, frames.channels, frames.timing) == ((346, 260), 1, "recorded")
+    assert frames.start_us.tolist() == [int(f["exposure_begin_t"]) for f in expected]
+    assert frames.stop_us.tolist() == [int(f["exposure_end_t"]) for f in expected]
+    assert (frames.start_us < frames.t_us).all()
+    assert (frames.t_us < frames.stop_us).all()
+    assert np.array_equal(frames.images[..., 0], [f["pixels"] for f in expected])
+
+
+def test_a_later_frame_is_found_without_the_ones_before(folder: Path) -> None:
+    frames = eventkit.open(folder / SHORT).frames
+
+    (picture,) = frames.pictures([2])
+
+    assert np.array_equal(picture.pixels, frames.images[2])
+
+
+def test_triggers_and_inertial_samples_are_there(folder: Path) -> None:
+    recording = eventkit.open(folder / DAVIS)
+
+    for side in (recording.triggers, recording.imu):
+        assert side is not None
+        assert side.dtype["t"] == np.int64
+        assert side.size > 100
+    assert {"accelerometer_x", "gyroscope_z", "temperature"} <= set(recording.imu.dtype.names)
+    # The camera stands still in front of a road: gravity is 1 g within a sensor's few percent.
+    fields = [recording.imu[f"accelerometer_{axis}"] for axis in "xyz"]
+    assert np.sqrt(sum(np.square(f) for f in fields)).mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_recording_without_side_streams_has_none(folder: Path) -> None:
+    recording = eventkit.open(folder / "gray16_frame_only.aedat4")
+
+    assert recording.triggers is None
+    assert recording.imu is None
+
+
+def test_one_deep_gray_frame_without_events_is_read(folder: Path) -> None:
+    recording = eventkit.open(folder / "gray16_frame_only.aedat4")
+
+    frames = recording.frames
+    assert not recording.has_events
+    assert len(recording.events) == 0
+    assert (len(frames), frames.size, frames.channels) == (1, (2, 2), 1)
+    assert frames.images.dtype == np.uint16
+    (packet,) = [p for p in aedat.Decoder(str(recording.path)) if "frame" in p]
+    assert np.array_equal(frames.images[0, :, :, 0], packet["frame"]["pixels"])
+
+
+def test_a_given_sensor_size_wins_over_the_header(folder: Path) -> None:
+    recording = eventkit.open(folder / SHORT, sensor_size=(100, 260), on_error="skip")
+
+    assert recording.sensor_size == (100, 260)
+    assert recording.ledger.kept == int((directly(folder / SHORT).x < 100).sum())
+    assert recording.ledger.decoded == 6_676
+    with pytest.raises(FormatError, match="100x260 sensor"):
+        _ = eventkit.open(folder / SHORT, sensor_size=(100, 260)).events
+
+
+def test_an_event_outside_the_sensor_is_named_with_the_byte_of_its_packet(
+    folder: Path, short: bytes
+) -> None:
+    first = int(np.argmax(directly(folder / SHORT).x >= 300))
+    sizes = [p["events"].size for p in aedat.Decoder(str(folder / SHORT)) if "events" in p]
+    number = int(np.searchsorted(np.cumsum(sizes), first, side="right"))
+    offset = [o for o, stream, _ in packet_table(short) if stream == 0][number]
+
+    with pytest.raises(FormatError, match=f"at event {first};") as caught:
+        _ = eventkit.open(folder / SHORT, sensor_size=(300, 260)).events
+
+    assert caught.value.offset == offset
+
+
+def test_the_suffix_does_not_matter_the_version_line_does(tmp_path: Path, short: bytes) -> None:
+    (tmp_path / "a.raw").write_bytes(short)
+
+    assert len(eventkit.open(tmp_path / "a.raw").events) == 6_676
+
+
+# Damage
+
+
+@pytest.mark.parametrize("length", [0, 5, 14, 16, 18, 100, 3000])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_file_cut_in_its_header_is_refused(
+    tmp_path: Path, short: bytes, length: int, on_error: str
+) -> None:
+    path = tmp_path / "cut.aedat4"
+    path.write_bytes(short[:length])
+
+    with pytest.raises(FormatError, match=r"cut\.aedat4: expected .*\(byte \d+\)") as caught:
+        eventkit.open(path, on_error=on_error)
+
+    assert caught.value.reason == "bad_header"
+
+
+@pytest.mark.parametrize("packet", [0, 1, 5, 24, 49])
+@pytest.mark.parametrize("beyond", [0, 3, 8, 50])
+def test_a_cut_file_names_the_packet_and_keeps_the_events_before_it(
+    tmp_path: Path, short: bytes, truth: Events, packet: int, beyond: int
+) -> None:
+    offset = packet_table(short)[packet][0]
+    path = tmp_path / "cut.aedat4"
+    path.write_bytes(short[: offset + beyond])
+
+    with pytest.raises(FormatError, match=f"packet {packet} .*skip.*byte {offset}") as caught:
+        _ = eventkit.open(path).events
+    kept = eventkit.open(path, on_error="skip")
+
+    assert (caught.value.offset, caught.value.reason) == (offset, "truncated")
+    assert kept.events == truth[: len(kept.events)]
+    before = [s for _, s, _ in packet_table(short)[:packet]]
+    assert kept.ledger.words == before.count(0)
+    assert (0 if kept.frames is None else len(kept.frames)) == before.count(1)
+    assert [(f["reason"], f["offset"]) for f in kept.ledger.faults] == [("truncated", offset)]
+
+
+def test_side_streams_of_a_cut_file_hold_what_comes_before_it(
+    tmp_path: Path, folder: Path, short: bytes
+) -> None:
+    path = tmp_path / "cut.aedat4"
+    path.write_bytes(short[: len(short) // 2])
+    whole = eventkit.open(folder / SHORT)
+
+    recording = eventkit.open(path, on_error="skip")
+
+    for cut, full in ((recording.imu, whole.imu), (recording.triggers, whole.triggers)):
+        assert 0 < cut.size < full.size
+        assert np.array_equal(cut, full[: cut.size])
+
+
+def test_a_damaged_packet_ends_the_stream_with_its_offset(
+    tmp_path: Path, short: bytes, truth: Events
+) -> None:
+    packet, (offset, _, _) = 6, packet_table(short)[6]
+    damaged = bytearray(short)
+    damaged[offset + 8 : offset + 12] = b"gone"  # the magic number of the LZ4 frame
+    path = tmp_path / "damaged.aedat4"
+    path.write_bytes(damaged)
+
+    with pytest.raises(FormatError, match=f"packet {packet} ") as caught:
+        eventkit.open(path)
+    kept = eventkit.open(path, on_error="skip")
+
+    assert (caught.value.offset, caught.value.reason) == (offset, "corrupt")
+    assert 0 < len(kept.events) < len(truth)
+    assert kept.events == truth[: len(kept.events)]
+    assert kept.ledger.faults[0]["offset"] == offset
+
+
+FLIPS = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import eventkit
+from eventkit.errors import FormatError
+
+source, work, flips = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+data, truth = source.read_bytes(), eventkit.open(source).events
+for at, bit in flips:
+    damaged = bytearray(data)
+    damaged[at] ^= bit
+    work.write_bytes(damaged)
+    for mode in ("raise", "skip"):
+        found = {"at": at, "bit": bit, "mode": mode}
+        print(json.dumps(found), file=sys.stderr, flush=True)
+        try:
+            recording = eventkit.open(work, on_error=mode)
+            events, ledger = recording.events, recording.ledger
+            recording.triggers, recording.imu
+        except FormatError as err:
+            print(json.dumps({**found, "error": str(err)}))
+            continue
+        n = len(events)
+        width, height = recording.sensor_size
+        sound = n == 0 or bool(
+            (np.diff(events.t) >= 0).all()
+            and events.x.max() < width
+            and events.y.max() < height
+            and set(events.p.tolist()) <= {0, 1}
+        )
+        print(json.dumps({
+            **found,
+            "prefix": events == truth[:n],
+            "short": n < len(truth),
+            "sound": sound,
+            "balanced": ledger.decoded == n + sum(ledger.dropped.values()),
+            "told": bool(ledger.faults or ledger.dropped),
+        }))
+"""
+
+
+def test_forty_flipped_bits_end_in_a_format_error_or_in_a_sound_stream(
+    tmp_path: Path, folder: Path, short: bytes
+) -> None:
+    # The packets carry no checksum, so a bit of an event may flip unseen; nothing else may.
+    rng = np.random.default_rng(20251123)
+    start = packet_table(short)[0][0]
+    events = [(offset, size) for offset, stream, size in packet_table(short) if stream == 0]
+    anywhere = [int(rng.integers(start, len(short))) for _ in range(20)]
+    in_events = [o + int(rng.integers(0, 8 + n)) for o, n in rng.choice(events, 20)]
+    flips = [(int(at), 1 << int(rng.integers(8))) for at in (*anywhere, *in_events)]
+
+    ran = subprocess.run(
+        [sys.executable, "-c", FLIPS, str(folder / SHORT), str(tmp_path / "f"), json.dumps(flips)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    outcomes = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(outcomes) == 2 * len(flips)
+    streams = [found for found in outcomes if "error" not in found]
+    errors = [found["error"] for found in outcomes if "error" in found]
+    assert all("(byte " in error or "at event " in error for error in errors), errors
+    assert len(errors) >= 5
+    for found in streams:
+        assert found["sound"], found
+        assert found["balanced"], found
+        if found["prefix"] and found["short"]:
+            assert found["told"], found
+
+
+@pytest.mark.parametrize(("tag", "letter"), [(b"<node", 2), (b"</attr>", 2), (b"</node>", 3)])
+def test_a_header_that_is_no_utf8_is_refused_and_does_not_kill_the_process(
+    tool: Any, tmp_path: Path, short: bytes, tag: bytes, letter: int
+) -> None:
+    damaged = bytearray(short)
+    damaged[short.index(tag) + letter] ^= 0x80
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(damaged)
+
+    ran = tool("info", path)
+
+    assert ran.returncode == 2, f"{ran.returncode}: {ran.stderr[:300]}"
+    assert "expected an AEDAT4 header" in ran.stderr

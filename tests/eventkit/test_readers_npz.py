@@ -1,0 +1,272 @@
+"""npz archives: every published spelling is read; damage and pickles never get far."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eventkit
+from eventkit.errors import EventKitError, FormatError
+from eventkit.events import Events
+from eventkit.readers.base import EVENT_CHUNK
+
+N = 6
+X, Y = np.array([0, 6, 1, 2, 3, 4]), np.array([4, 0, 1, 2, 3, 0])
+T, P = np.array([10, 10, 20, 35, 50, 90]), np.array([1, 0, 0, 1, 1, 0])
+
+
+def truth() -> Events:
+    return Events(x=X, y=Y, t=T, p=P)
+
+
+def write(path: Path, **changed: Any) -> Path:
+    """Write an archive of x, y, t, p with some arrays changed, added or (None) left out."""
+    arrays = {"x": X, "y": Y, "t": T, "p": P} | changed
+    np.savez(path, **{name: values for name, values in arrays.items() if values is not None})
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.npz"
+
+
+def test_the_columns_of_hardvs_are_read(path: Path) -> None:
+    write(path, x=X.astype("u2"), y=Y.astype("u2"), t=T.astype("i8"), p=P.astype("i1"))
+
+    recording = eventkit.open(path)
+
+    assert recording.events == truth()
+    assert recording.format == "npz"
+    assert recording.ledger.decoded == recording.ledger.words == N
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_the_spelling_of_spikingjelly_is_read(path: Path, save: Any) -> None:
+    save(path, t=T, x=X.astype("f4"), y=Y.astype("f8"), p=P.astype(bool))
+
+    assert eventkit.open(path).events == truth()
+
+
+def test_the_first_spelling_of_n_imagenet_is_read(path: Path) -> None:
+    layout = [("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "?")]
+    table = np.rec.fromarrays([X, Y, T, P], dtype=np.dtype(layout))
+    np.savez(path, event_data=np.asarray(table, np.dtype(layout)))
+
+    assert eventkit.open(path).events == truth()
+
+
+def test_the_second_spelling_of_n_imagenet_is_read(path: Path) -> None:
+    np.savez(path, x_pos=X, y_pos=Y, timestamp=T.astype("u8"), polarity=P)
+
+    assert eventkit.open(path).events == truth()
+
+
+def test_signed_polarities_and_columns_of_shape_n_1_are_read(path: Path) -> None:
+    write(path, p=2 * P - 1, x=X[:, None])
+
+    assert eventkit.open(path).events == truth()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"sensor_size": np.array([7, 5])},
+        {"width": 7, "height": 5},
+        {"width": np.array([7]), "height": 5},
+    ],
+    ids=["sensor_size", "width and height", "arrays of one"],
+)
+def test_a_geometry_in_the_file_is_used(path: Path, keys: dict[str, Any]) -> None:
+    recording = eventkit.open(write(path, **keys))
+
+    assert recording.sensor_size == (7, 5)
+    assert recording.geometry_source == "keys of the file"
+
+
+def test_without_a_geometry_none_is_made_up(path: Path) -> None:
+    recording = eventkit.open(write(path))
+
+    assert recording.sensor_size is None
+    assert recording.geometry_source == "not in the file"
+    assert len(recording.events) == N
+
+
+def test_a_given_size_wins_over_the_files(path: Path) -> None:
+    write(path, width=7, height=5)
+
+    recording = eventkit.open(path, sensor_size=(6, 5), on_error="skip")
+
+    assert recording.sensor_size == (6, 5)
+    assert recording.ledger.dropped == {"outside": 1}
+    with pytest.raises(FormatError, match="x=6 y=0 at event 1"):
+        _ = eventkit.open(path, sensor_size=(6, 5)).events
+
+
+def test_long_archives_come_in_pieces(path: Path) -> None:
+    n = EVENT_CHUNK + 3
+    zeros = np.zeros(n, "u1")
+    np.savez(path, x=zeros, y=zeros, t=np.arange(n), p=zeros)
+
+    sizes = [len(chunk.events) for chunk in eventkit.open(path).chunks()]
+
+    assert sizes == [EVENT_CHUNK, 3]
+
+
+def test_an_archive_of_empty_columns_holds_no_events(path: Path) -> None:
+    nothing = np.empty(0)
+
+    recording = eventkit.open(write(path, x=nothing, y=nothing, t=nothing, p=nothing))
+
+    assert len(recording.events) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "words"),
+    [
+        ({"p": None}, "bad_header", r"one field for 'p' .* the fields are x, y, t"),
+        ({"ts": T}, "bad_header", r"one field for 't' .* got t and ts"),
+        ({"x": X[:4]}, "truncated", r"columns of one length"),
+        ({"x": X - 1}, "outside_sensor", r"places within 0\.\.65535, got x=-1 .* at event 0"),
+        ({"y": Y + 0.5}, "bad_value", r"whole pixel numbers in 'y'"),
+        ({"y": np.array(["a"] * N)}, "bad_value", r"whole pixel numbers in 'y'"),
+        ({"p": P + 1}, "bad_value", r"'p' in \{0, 1\}, got 2 at event 0"),
+        ({"t": T / 1e6}, "bad_value", r"integer microseconds in 't', got dtype float64"),
+        ({"t": T[::-1]}, "backwards_time", r"got 50 us after 90 us at event 1"),
+        ({"sensor_size": np.array([7, 0])}, "bad_header", r"sensor size .* got 7x0"),
+        ({"sensor_size": np.array([7, 70_000])}, "bad_header", r"sensor size .* got 7x70000"),
+    ],
+)
+def test_what_is_no_event_archive_is_refused_with_a_reason(
+    path: Path, changed: dict[str, Any], reason: str, words: str
+) -> None:
+    write(path, **changed)
+
+    with pytest.raises(FormatError, match=words) as caught:
+        _ = eventkit.open(path).events
+
+    assert caught.value.reason == reason
+    assert caught.value.path == str(path)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"width": np.array([7, 8]), "height": 5},
+        {"width": np.nan, "height": 5},
+        {"sensor_size": np.array(["seven", "five"])},
+    ],
+    ids=["two widths", "nan", "text"],
+)
+def test_a_geometry_that_is_none_is_refused(path: Path, keys: dict[str, Any]) -> None:
+    write(path, **keys)
+
+    with pytest.raises(FormatError, match="sensor size"):
+        eventkit.open(path)
+
+
+def test_skip_drops_a_negative_place_and_keeps_the_others(path: Path) -> None:
+    write(path, x=np.array([0, -1, 70_000, 2, 3, 4]))
+
+    recording = eventkit.open(path, sensor_size=(7, 5), on_error="skip")
+
+    assert recording.events.x.tolist() == [0, 2, 3, 4]
+    assert recording.ledger.dropped == {"outside": 2}
+
+
+def test_float_seconds_can_be_read_when_the_unit_is_given(path: Path) -> None:
+    write(path, t=T / 1e6)
+
+    assert eventkit.open(path, time_unit="s").events == truth()  # type: ignore[call-arg]
+
+
+class Bomb:
+    """Unpickling writes a file: the proof that somebody did."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("key", ["t", "sensor_size", "event_data"])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_pickles_are_never_loaded(tmp_path: Path, path: Path, key: str, on_error: str) -> None:
+    witness = tmp_path / "unpickled"
+    write(path, **{key: np.array([Bomb(witness)] * N, object)})
+
+    if on_error == "raise" or key == "sensor_size":
+        with pytest.raises(FormatError, match="expected numeric arrays"):
+            _ = eventkit.open(path, on_error=on_error).events
+    else:
+        recording = eventkit.open(path, on_error=on_error)
+        assert len(recording.events) == 0
+        assert recording.ledger.faults[0]["reason"] == "corrupt"
+    assert not witness.exists()
+
+
+def test_a_bare_pickle_named_npz_is_not_loaded(path: Path, tmp_path: Path) -> None:
+    witness = tmp_path / "unpickled"
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Bomb(witness)], object), allow_pickle=True)
+    path.write_bytes(buffer.getvalue())
+
+    with pytest.raises(FormatError, match="got first bytes"):
+        eventkit.open(path)
+    with pytest.raises(FormatError):
+        eventkit.open(path, format="npz")
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03", b"hello world", b"PK\x03\x04" + b"z" * 40])
+def test_files_that_are_no_archive_are_refused(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+    with pytest.raises(FormatError, match=r"a\.npz: expected"):
+        _ = eventkit.open(path).events
+
+
+def test_an_archive_cut_anywhere_is_never_read_as_whole(path: Path) -> None:
+    whole = write(path).read_bytes()
+
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FormatError):
+            _ = eventkit.open(path).events
+
+
+def test_flipped_bytes_end_in_a_format_error_or_in_columns(path: Path) -> None:
+    np.savez_compressed(path, x=X, y=Y, t=T, p=P)
+    whole = path.read_bytes()
+
+    unexpected = set()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x81
+        path.write_bytes(damaged)
+        try:
+            _ = eventkit.open(path).events
+        except EventKitError:
+            pass
+        except Exception as err:
+            unexpected.add(f"{type(err).__name__}: {err}")
+
+    assert unexpected == set()
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(path: Path) -> None:
+    write(path)
+    head = b"{'descr': '<i8', 'fortran_order': False, 'shape': (999999999999999,), }"
+    member = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + head.ljust(117) + b"\n" + b"abc"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in "xytp":
+            archive.writestr(f"{name}.npy", member)
+
+    with pytest.raises(FormatError):
+        _ = eventkit.open(path).events

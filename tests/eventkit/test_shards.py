@@ -1,0 +1,247 @@
+"""An opened folder of shards: any sample at once, from any thread or process; damage is named."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eventkit.errors import DamageError, MissingDataError
+from eventkit.samples import SCHEMA_VERSION, Sample, encode_png, encode_sample
+from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex, ShardSet
+
+PER_SHARD = 4
+
+
+def make_sample(i: int) -> Sample:
+    pixels = np.full((3, 4, 1), i, np.uint8)
+    return Sample(
+        key=f"rec{i:03d}_000000",
+        events=np.full((2, 2, 3, 4), i, np.uint8),
+        rgb=(encode_png(pixels), encode_png(pixels + 1)),
+        rgb_suffix="png",
+        label=i % 3,
+        meta={"number": i},
+    )
+
+
+def write(folder: Path, splits: dict[str, list[Sample]]) -> Path:
+    """Write tars with the standard library, and the index and manifest of contract 4."""
+    (folder / "index").mkdir(parents=True)
+    entries: list[dict[str, Any]] = []
+    for split, samples in splits.items():
+        (folder / split).mkdir()
+        rows, shard_of, names = [], [], []
+        fields = tuple(encode_sample(samples[0]))
+        for number, first in enumerate(range(0, len(samples), PER_SHARD)):
+            name = f"{split}/{split}-{number:06d}.tar"
+            group = samples[first : first + PER_SHARD]
+            with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for sample in group:
+                    for suffix, data in encode_sample(sample).items():
+                        info = tarfile.TarInfo(f"{sample.key}.{suffix}")
+                        info.size = len(data)
+                        tar.addfile(info, io.BytesIO(data))
+            with tarfile.open(folder / name) as tar:
+                rows += [(member.offset_data, member.size) for member in tar.getmembers()]
+            shard_of += [number] * len(group)
+            names.append(name)
+            size = (folder / name).stat().st_size
+            entries.append({"name": name, "bytes": size, "samples": len(group)})
+        table = np.array(rows, np.int64).reshape(len(samples), len(fields), 2)
+        index = SampleIndex(
+            keys=np.array([sample.key.encode() for sample in samples]),
+            shard=np.array(shard_of, np.int64),
+            offset=table[..., 0],
+            size=table[..., 1],
+            labels=np.array([sample.label for sample in samples], np.int64),
+            fields=fields,
+            shards=tuple(names),
+        )
+        np.savez(folder / "index" / f"{split}.npz", **index.to_arrays())
+    manifest = {
+        "kind": MANIFEST_KIND,
+        "schema": SCHEMA_VERSION,
+        "classes": {"0": "ant", "1": "bee", "2": "cat"},
+        "splits": {split: {"samples": len(samples)} for split, samples in splits.items()},
+        "shards": entries,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    train = [make_sample(i) for i in range(10)]
+    return write(tmp_path / "shards", {"train": train, "test": [make_sample(50)]})
+
+
+def test_what_is_in_the_set_is_told_without_opening_a_tar(folder: Path) -> None:
+    for tar in folder.rglob("*.tar"):
+        tar.unlink()
+
+    shards = ShardSet.open(folder)
+
+    assert shards.splits == ("test", "train")
+    assert shards.class_names == {0: "ant", 1: "bee", 2: "cat"}
+    assert (shards.num_samples("train"), shards.num_samples("test")) == (10, 1)
+    assert shards.labels("train").tolist() == [i % 3 for i in range(10)]
+    assert shards.keys("test").tolist() == ["rec050_000000"]
+
+
+def test_every_sample_comes_back_from_anywhere_in_the_set(folder: Path) -> None:
+    shards = ShardSet.open(folder)
+
+    for i in (9, 0, 4, 3, 9):
+        found, written = shards.sample("train", i), make_sample(i)
+        assert (found.key, found.label, found.meta) == (written.key, written.label, written.meta)
+        assert np.array_equal(found.events, written.events)
+        assert found.rgb == written.rgb
+    assert shards.sample("test", 0).meta == {"number": 50}
+
+
+def test_members_are_the_bytes_of_the_tar(folder: Path) -> None:
+    assert ShardSet.open(folder).members("train", 5) == encode_sample(make_sample(5))
+
+
+def test_threads_may_share_a_set(folder: Path) -> None:
+    shards = ShardSet.open(folder)
+    order = np.random.default_rng(0).permutation(np.arange(10).repeat(20)).tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda i: shards.sample("train", i).meta["number"], order))
+
+    assert numbers == order
+
+
+def test_a_pickled_set_opens_its_own_files(folder: Path) -> None:
+    shards = ShardSet.open(folder)
+    shards.sample("train", 0)
+
+    data = pickle.dumps(shards)
+    copy = pickle.loads(data)
+    shards.close()
+
+    assert copy.sample("train", 7).meta == {"number": 7}
+    assert copy.splits == shards.splits
+    # The path and the manifest, no index and no file handle.
+    assert len(data) < 2000
+
+
+def test_a_closed_set_opens_its_files_again(folder: Path) -> None:
+    shards = ShardSet.open(folder)
+    shards.sample("train", 0)
+
+    shards.close()
+    shards.close()
+
+    assert shards.sample("train", 0).meta == {"number": 0}
+
+
+def test_an_unknown_split_is_named_with_the_known_ones(folder: Path) -> None:
+    with pytest.raises(MissingDataError, match="split among test, train, got 'val'"):
+        ShardSet.open(folder).labels("val")
+
+
+def test_no_folder_and_unfinished_shards_say_what_to_run(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="no such folder; `eventkit convert RAW`"):
+        ShardSet.open(tmp_path / "nowhere")
+    (folder / MANIFEST).unlink()
+    with pytest.raises(MissingDataError, match="not finished; run `eventkit shard` again"):
+        ShardSet.open(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '"text"',
+        '{"kind": "another", "schema": 1}',
+        f'{{"kind": "{MANIFEST_KIND}", "schema": 999}}',
+    ],
+)
+def test_a_manifest_that_is_none_is_damage(folder: Path, content: str) -> None:
+    (folder / MANIFEST).write_text(content)
+
+    with pytest.raises(DamageError, match=r"manifest\.json: expected"):
+        ShardSet.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("splits", None), ("classes", None), ("classes", {"ant": 0}), ("shards", None)],
+)
+def test_a_manifest_without_its_parts_is_damage(folder: Path, key: str, value: Any) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest[key] = value
+    if value is None:
+        del manifest[key]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+    with pytest.raises(DamageError, match=r"manifest\.json: expected"):
+        ShardSet.open(folder).sample("train", 0)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "no index"])
+def test_a_damaged_index_is_damage(folder: Path, damage: str) -> None:
+    file = folder / "index" / "train.npz"
+    data = file.read_bytes()
+    file.unlink()
+    if damage != "missing":
+        file.write_bytes(data[: len(data) // 2] if damage == "cut" else b"no index")
+
+    with pytest.raises(DamageError, match=r"train\.npz: expected a sample index"):
+        ShardSet.open(folder).num_samples("train")
+
+
+def test_a_cut_shard_is_damage_before_anything_is_read(folder: Path) -> None:
+    tar = folder / "train" / "train-000001.tar"
+    size = tar.stat().st_size
+    with tar.open("r+b") as file:
+        file.truncate(size - 512)
+    shards = ShardSet.open(folder)
+
+    assert shards.sample("train", 0).label == 0
+    with pytest.raises(DamageError, match=rf"train-000001\.tar: expected {size} bytes, got"):
+        shards.sample("train", PER_SHARD)
+
+
+def test_a_missing_shard_is_damage(folder: Path) -> None:
+    (folder / "train" / "train-000000.tar").unlink()
+
+    with pytest.raises(DamageError, match="the manifest lists this shard, it is not there"):
+        ShardSet.open(folder).sample("train", 0)
+
+
+def test_a_damaged_sample_is_named(folder: Path) -> None:
+    shards = ShardSet.open(folder)
+    index = SampleIndex.load(folder / "index" / "train.npz")
+    at = int(index.offset[2, index.fields.index("events.npy.gz")])
+    with (folder / "train" / "train-000000.tar").open("r+b") as file:
+        file.seek(at)
+        file.write(b"damage")
+
+    with pytest.raises(DamageError, match="sample rec002_000000: "):
+        shards.sample("train", 2)
+    assert shards.sample("train", 1).meta == {"number": 1}
+
+
+def test_an_index_that_points_past_its_shard_is_damage(folder: Path) -> None:
+    file = folder / "index" / "train.npz"
+    with np.load(file) as arrays:
+        changed = dict(arrays)
+    changed["offset"] = changed["offset"] + (1 << 30)
+    np.savez(file, **changed)
+
+    with pytest.raises(DamageError, match=r"train-000000\.tar: expected .* bytes at .*: cut"):
+        ShardSet.open(folder).sample("train", 0)
