@@ -26,6 +26,7 @@ _NAMES = {
     "t": ("t", "ts", "timestamp", "timestamps", "time"),
     "p": ("p", "on", "polarity", "pol", "ps", "polarities"),
 }
+FIELD_NAMES = tuple(name for names in _NAMES.values() for name in names)
 _MICROSECONDS: dict[str, float] = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 
 

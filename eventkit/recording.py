@@ -62,9 +62,9 @@ class Recording:
     side_data: Callable[[], Mapping[str, NDArray[Any]]] | None = None
     t_offset_us: int = 0
     notes: list[str] = field(default_factory=list)
-    _side: Mapping[str, NDArray[Any]] | None = None
-    _events: Events | None = None
-    _ledger: Ledger | None = None
+    _side: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False)
+    _events: Events | None = field(default=None, repr=False)
+    _ledger: Ledger | None = field(default=None, repr=False)
 
     @property
     def has_events(self) -> bool:

@@ -43,7 +43,12 @@ def nmnist_pairs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def tool(tmp_path: Path):
     """Run a command in this test's folder."""
 
-    def run(*arguments: str | Path, cwd: Path | None = None, program: str = "eventkit"):
-        return run_tool(*arguments, cwd=cwd or tmp_path, program=program)
+    def run(
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        program: str = "eventkit",
+        timeout: float = 280,
+    ):
+        return run_tool(*arguments, cwd=cwd or tmp_path, program=program, timeout=timeout)
 
     return run

@@ -14,9 +14,20 @@ from eventkit.cli.options import SIZE
 @click.command("info")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--on-error", type=click.Choice(["raise", "skip", "repair"]), default="raise")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip", "repair"]),
+    default="raise",
+    show_default=True,
+    help="raise: stop at the first fault; skip, repair: keep what is whole.",
+)
 @click.option("--sensor-size", type=SIZE, help="Where the file does not say.")
-@click.option("--time-unit", type=click.Choice(["us", "s", "ms", "ns"]), default="us")
+@click.option(
+    "--time-unit",
+    type=click.Choice(["us", "s", "ms", "ns"]),
+    default="us",
+    help="Of .npz times, which do not say.",
+)
 @click.option("--format", "format_name", help="Name of the reader, where detection is wrong.")
 def command(
     path: Path,

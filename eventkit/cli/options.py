@@ -13,6 +13,10 @@ class SizeType(click.ParamType["tuple[int, int]"]):
 
     name = "WxH"
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the name as it is; click would write it in capitals."""
+        return self.name
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:

@@ -83,6 +83,8 @@ def _disk_trouble(err: OSError) -> str:
     where = f"{err.filename}: " if err.filename else ""
     if err.errno == errno.ENOSPC:
         return f"{where}the disk is full; free some space"
-    if err.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if err.errno == errno.EROFS:
         return f"{where}cannot be written ({err.strerror}); choose another --out"
+    if err.errno in (errno.EACCES, errno.EPERM):
+        return f"{where}{err.strerror}; check who may read or write it"
     return f"{where}{err.strerror or err}"

@@ -87,7 +87,8 @@ def _check_header(path: Path) -> None:
         size = int.from_bytes(start[len(MAGIC) :], "little")
         header = file.read(min(size, MAX_HEADER_BYTES))
     cut = len(start) < len(MAGIC) + 4 or len(header) < size
-    xml = header[header.find(b"<") : header.rfind(b">") + 1]
+    # Numbers stand before the text, and any of them may hold the byte of "<".
+    xml = header[max(header.find(b"<dv"), 0) : header.rfind(b">") + 1]
     try:
         xml.decode("utf-8")
         fault = "it is cut or its length is damaged" if cut else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import FormatError, InvalidEventsError
-from eventkit.events import field_names, polarities, to_microseconds
+from eventkit.events import FIELD_NAMES, field_names, polarities, to_microseconds
 from eventkit.ledger import Ledger
 from eventkit.npy import BadArrayError, read_npy
 from eventkit.readers.base import EVENT_CHUNK, ReadOptions
@@ -50,14 +50,14 @@ class NpzReader:
         )
 
 
-def _load(path: Path, wanted: tuple[str, ...] | None = None) -> dict[str, NDArray[Any]]:
-    """Read the arrays of the archive; object arrays are pickles and never loaded."""
+def _load(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Read the wanted arrays of the archive; object arrays are pickles and never loaded."""
     found: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 name = member.removesuffix(".npy")
-                if wanted is None or name in wanted:
+                if name in wanted:
                     found[name] = read_npy(archive.read(member))
     except BadArrayError as err:
         msg = f"expected numeric arrays, got something else in {name!r}: {err}"
@@ -91,7 +91,7 @@ def _stored_size(path: Path) -> tuple[int, int] | None:
 
 
 def _decode(path: Path, options: ReadOptions) -> Iterator[RawChunk]:
-    columns = _columns(_load(path), path)
+    columns = _columns(_load(path, (*FIELD_NAMES, *_STRUCTURED)), path)
     try:
         t = to_microseconds(columns["t"], options.time_unit)
         p = polarities(columns["p"])

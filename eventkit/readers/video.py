@@ -33,13 +33,16 @@ class VideoReader:
     def open(self, path: Path, options: ReadOptions) -> Recording:
         """Open the video; one decoding pass finds the times of its frames."""
         times: list[int] = []
+        end = 0
         size = (0, 0)
         notes = ["video clock: its first frame is taken to be at the first event"]
         try:
             for time, frame in _decode(path):
                 times.append(time)
+                # The last frame may be shown for long: the film ends after it.
+                end = time + round((frame.duration or 0) * frame.time_base * 1_000_000)
                 size = size if size != (0, 0) else (int(frame.width), int(frame.height))
-            _check_length(path, times)
+            _check_length(path, times, end)
         except FormatError as fault:
             if options.on_error == "raise" or not times:
                 raise
@@ -60,7 +63,7 @@ class VideoReader:
         return Recording(path=path, format=self.name, frames=frames, notes=notes)
 
 
-def _check_length(path: Path, times: list[int]) -> None:
+def _check_length(path: Path, times: list[int], end: int) -> None:
     """Refuse a film that is shorter than its header says: some containers just end when cut."""
     av = require("av", extra="images", purpose="reading video files")
     with av.open(str(path)) as container:
@@ -74,8 +77,8 @@ def _check_length(path: Path, times: list[int]) -> None:
     if not times:
         return
     step = (times[-1] - times[0]) // max(len(times) - 1, 1)
-    if claimed > times[-1] + 3 * step + SLACK_US:
-        msg = f"expected {claimed} us of video, it ends after {times[-1]} us: the file is cut"
+    if claimed > end + 3 * step + SLACK_US:
+        msg = f"expected {claimed} us of video, it ends after {end} us: the file is cut"
         raise FormatError(msg, path=path, offset=path.stat().st_size, reason="truncated")
 
 

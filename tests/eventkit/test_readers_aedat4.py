@@ -174,6 +174,29 @@ def test_the_suffix_does_not_matter_the_version_line_does(tmp_path: Path, short:
     assert len(eventkit.open(tmp_path / "a.raw").events) == 6_676
 
 
+def test_a_header_whose_numbers_look_like_text_is_read(
+    tmp_path: Path, short: bytes, truth: Events
+) -> None:
+    end = sum(packet_table(short)[-1][::2]) + 8
+    offset, _, size = next(p for p in packet_table(short) if p[1] == 3)
+    trigger = short[offset : offset + 8 + size]
+    more = 0
+    # The header holds where the packets end; grow the file until that reads "<" and no letter.
+    while (end + more) & 0x80FF != 0x803C:
+        more += len(trigger)
+    at = short.index(struct.pack("<q", end))
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(
+        short[:at]
+        + struct.pack("<q", end + more)
+        + short[at + 8 : end]
+        + trigger * (more // len(trigger))
+        + short[end:]
+    )
+
+    assert eventkit.open(path).events == truth
+
+
 # Damage
 
 

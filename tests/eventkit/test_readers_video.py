@@ -92,6 +92,25 @@ def test_pixels_of_a_video_carry_no_file(tmp_path: Path) -> None:
     assert next(frames.pictures([0])).encoded is None
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg4"), ("a.mkv", "ffv1")])
+def test_a_last_frame_that_stands_for_long_is_no_damage(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        packets = []
+        for i in range(4):
+            packets += stream.encode(av.VideoFrame.from_ndarray(gray(i), format="rgb24"))
+        packets += stream.encode()
+        packets[-1].duration = 250  # ten seconds
+        container.mux(packets)
+
+    assert eventkit.open(path).frames.t_us.tolist() == [0, 40_000, 80_000, 120_000]
+
+
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 50])
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv", ".webm"])
 def test_a_file_that_is_no_video_is_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
