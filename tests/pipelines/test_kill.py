@@ -5,28 +5,15 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from helpers import start_tool
 from pipelines_helpers import tree_bytes, write_recording
 
-ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("EVENTKIT_LONG", "full") == "full"
 SEED = int(os.environ.get("EVENTKIT_SEED", "0"))
-
-
-def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from eventkit.cli import main; main()", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +25,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     seconds = {}
     for command in (["convert", "raw"], ["shard", "--num-shards", "12"]):
         began = time.monotonic()
-        assert start(*command, cwd=folder).wait() == 0
+        assert start_tool(*command, cwd=folder).wait() == 0
         seconds[command[0]] = time.monotonic() - began
     return folder, seconds
 
@@ -54,11 +41,11 @@ def test_killed_runs_end_in_the_bytes_of_a_clean_one(
     commands = (["convert", folder / "raw"], ["shard", "--num-shards", "12"])
 
     for command in commands:
-        process = start(*command, "--executor", executor, cwd=tmp_path)
+        process = start_tool(*command, "--executor", executor, cwd=tmp_path)
         time.sleep(rng.uniform(0.2, 1.0) * seconds[str(command[0])])
         process.kill()
         process.wait()
-        finished = start(*command, cwd=tmp_path)
+        finished = start_tool(*command, cwd=tmp_path)
         _, errors = finished.communicate()
         assert finished.returncode == 0, errors
 
@@ -74,7 +61,7 @@ def test_a_stopped_run_says_how_to_go_on(
     reference: tuple[Path, dict[str, float]], tmp_path: Path, number: int, code: int, executor: str
 ) -> None:
     folder, seconds = reference
-    process = start("convert", folder / "raw", "--executor", executor, cwd=tmp_path)
+    process = start_tool("convert", folder / "raw", "--executor", executor, cwd=tmp_path)
     time.sleep(0.6 * seconds["convert"])
 
     process.send_signal(number)
@@ -85,5 +72,5 @@ def test_a_stopped_run_says_how_to_go_on(
     assert process.returncode == code, errors
     assert "run the same command again" in errors
     assert "Traceback" not in errors
-    assert start("convert", folder / "raw", cwd=tmp_path).wait() == 0
+    assert start_tool("convert", folder / "raw", cwd=tmp_path).wait() == 0
     assert tree_bytes(tmp_path / "store") == tree_bytes(folder / "store")

@@ -12,26 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from helpers import start_tool
 
 from velora.cli import evaluate, train
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = {
-    "velora-train": "from velora.cli import train; train()",
-    "velora-eval": "from velora.cli import evaluate; evaluate()",
-}
-
-
-def start(program: str, *arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", ENTRY[program], *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
 
 
 def invoke(*arguments: str | Path) -> Result:
@@ -43,7 +28,7 @@ def test_train_again_and_evaluate_from_another_folder_without_a_terminal(
 ) -> None:
     common = ("--shards", shards, "--recipe", tiny_recipe, "--device", "cpu")
 
-    first = start("velora-train", *common, cwd=tmp_path)
+    first = start_tool(*common, cwd=tmp_path, program="velora-train")
     out, err = first.communicate(timeout=120)
     assert (first.returncode, err) == (0, "")
     (run,) = (tmp_path / "runs").iterdir()
@@ -59,7 +44,7 @@ def test_train_again_and_evaluate_from_another_folder_without_a_terminal(
         assert text in out
     assert f"run folder: runs/{run.name}" in out
 
-    measured = start("velora-eval", run, "--shards", shards, "--json", cwd=tmp_path)
+    measured = start_tool(run, "--shards", shards, "--json", cwd=tmp_path, program="velora-eval")
     out, err = measured.communicate(timeout=120)
     assert measured.returncode == 0
     report, stored = json.loads(out), json.loads((run / "result.json").read_bytes())
@@ -77,7 +62,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     shards: Path, tiny_recipe: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     arguments = ("--shards", shards, "--recipe", tiny_recipe, "--epochs", "2000", "--name", "long")
-    process = start("velora-train", *arguments, "--out", tmp_path, cwd=tmp_path)
+    process = start_tool(*arguments, "--out", tmp_path, cwd=tmp_path, program="velora-train")
     state = tmp_path / "long" / "state.pt"
     deadline = time.monotonic() + 100
     while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
