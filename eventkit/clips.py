@@ -262,7 +262,7 @@ def _finish(
         clipped=side.clipped,
         decoded=side.kept + sum(side.dropped.values()),
         dropped=dict(sorted(dropped.items())),
-        has_events=found.has_events,
+        has_events=bool(side.binned.any()),
         has_rgb=bool(pictures),
         rgb_static=found.rgb_times == "static",
         rgb_times=found.rgb_times,

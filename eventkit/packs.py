@@ -27,7 +27,7 @@ BYTES_CHUNK = 1 << 20
 class ClipRecord:
     """A clip and what the data set knows about it.
 
-    ``facts`` goes into the attributes as it is: id, recording, split, label_name, group.
+    ``facts`` goes into the attributes as it is: recording, split, label_name, sensor_size, format.
     """
 
     clip: Clip

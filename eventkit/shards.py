@@ -6,6 +6,7 @@ to be walked. It is written in the same pass as the tars.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, MissingDataError
-from eventkit.samples import SCHEMA_VERSION, Sample, decode_sample
+from eventkit.samples import SCHEMA_VERSION, Sample, decode_sample, encode_json
 
 MANIFEST = "manifest.json"
 MANIFEST_KIND = "eventkit-manifest"
@@ -227,8 +228,17 @@ def load_manifest(file: Path) -> dict[str, Any]:
     return manifest
 
 
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """Return the sha256 of everything in a manifest but its digest."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(encode_json(content)).hexdigest()
+
+
 def _check_parts(manifest: dict[str, Any]) -> None:
     """Touch what readers rely on, so that damage shows here and not somewhere later."""
+    if manifest.get("digest", manifest_digest(manifest)) != manifest_digest(manifest):
+        msg = "its digest is not that of its content"
+        raise ValueError(msg)
     for label, name in manifest["classes"].items():
         int(label), str(name)
     for facts in manifest["splits"].values():

@@ -161,6 +161,7 @@ def open_store(path: str | Path) -> Store:
         msg = f"{folder}: expected a store of `eventkit convert`, found no .eventkit/plan.json"
         raise MissingDataError(msg)
     names = [str(pack["name"]) for pack in _entries(plan, "packs")]
+    identity = json.loads(plan.read_bytes()).get("plan_id")
     finished = []
     for name in names:
         receipt = folder / ".eventkit" / "receipts" / f"{name}.json"
@@ -168,6 +169,9 @@ def open_store(path: str | Path) -> Store:
             msg = f"{folder}: pack {name} is not finished; run the same `eventkit convert` again"
             raise MissingDataError(msg)
         files = _entries(receipt, "files")
+        if json.loads(receipt.read_bytes()).get("plan_id") != identity:
+            msg = f"{folder}: pack {name} is of another plan; run the same `eventkit convert` again"
+            raise DamageError(msg)
         check_files(folder, files)
         if files:
             finished.append(name)

@@ -173,17 +173,17 @@ def _frame_range(frames: Frames | None) -> tuple[int, int]:
 def cut_spans(start: int, stop: int, clip_us: int | None) -> list[tuple[int, int]]:
     """Cut ``[start, stop)`` into clips; a tail of at least half a clip is kept, at full length.
 
-    A recording shorter than half a clip is kept as one clip.
+    A recording shorter than half a clip is one clip of its own length.
 
     Examples
     --------
     >>> cut_spans(0, 25, 10), cut_spans(0, 24, 10), cut_spans(0, 3, 10)
-    ([(0, 10), (10, 20), (20, 30)], [(0, 10), (10, 20)], [(0, 10)])
+    ([(0, 10), (10, 20), (20, 30)], [(0, 10), (10, 20)], [(0, 3)])
     """
-    if clip_us is None:
+    if clip_us is None or 2 * (stop - start) < clip_us:
         return [(start, stop)]
     whole, rest = divmod(stop - start, clip_us)
-    count = max(1, whole + (2 * rest >= clip_us and rest > 0))
+    count = whole + (2 * rest >= clip_us and rest > 0)
     if count > MAX_CLIPS:
         msg = (
             f"expected at most {MAX_CLIPS} clips, {start} .. {stop} us makes {count} "

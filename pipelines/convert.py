@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eventkit.errors import FormatError, SettingsError
+from eventkit.readers import readers
 from eventkit.samples import encode_json
 from eventkit.survey import ClipSettings
 from pipelines.datasets.discover import Discovery, Layout, discover
@@ -20,6 +21,7 @@ from pipelines.progress import progress
 from pipelines.receipts import (
     HIDDEN,
     read_json,
+    read_plan,
     read_receipt,
     receipt_path,
     remove_temporaries,
@@ -63,10 +65,12 @@ def convert_raw(
         If another run works on the store.
     """
     _check_outside(store, sources)
+    _check_format(read)
     found = discover(sources, layout=layout)
     describe(found, say)
     with locked(store):
         remove_temporaries(store)
+        had_plan = read_plan(store) is not None
         jobs = [ScanJob(str(found.root), spec, clip, read) for spec in found.recordings]
         with open_pool(run.executor, workers=run.workers, tasks=len(jobs)) as pool:
             scans = scan_all(jobs, store, pool)
@@ -74,11 +78,11 @@ def convert_raw(
             total = len(found.recordings) + len(found.missing)
             _stop_if_strict(plan["quarantine"], run)
             _check_max_bad(len(plan["quarantine"]), total, run)
-            did_nothing = not _run_packs(found.root, store, plan, clip, read, run, pool)
+            did_work = _run_packs(found.root, store, plan, clip, read, run, pool)
         bad = collect_quarantine(store, plan)
         _check_max_bad(len(bad), total, run)
     outcome = _convert_outcome(store, plan, bad, scans)
-    outcome.did_nothing = did_nothing
+    outcome.did_nothing = had_plan and not did_work
     return outcome
 
 
@@ -104,6 +108,8 @@ def describe(found: Discovery, say: Callable[[str], None]) -> None:
     )
     counts = ", ".join(f"{splits[s]:,} {s}" for s in ("train", "val", "test") if splits[s])
     say(f"  splits: {counts} ({found.split_rule})")
+    if found.recordings and not any(r.events for r in found.recordings):
+        say("  no event file found: a folder of images is taken for the frames of one recording")
     if found.unlisted:
         say(f"  left out: {found.unlisted:,} recordings that no list file names")
     if found.unknown:
@@ -121,6 +127,14 @@ def _check_outside(store: Path, sources: Sequence[Path]) -> None:
             raise SettingsError(msg)
 
 
+def _check_format(read: ReadSettings) -> None:
+    """Refuse a reader that is none before every recording is set aside for it."""
+    names = [reader.name for reader in readers()]
+    if read.format is not None and read.format not in names:
+        msg = f"expected --format among {', '.join(names)}, got {read.format!r}"
+        raise SettingsError(msg)
+
+
 def _run_packs(
     root: Path,
     store: Path,
@@ -131,7 +145,8 @@ def _run_packs(
     pool: Pool,
 ) -> bool:
     """Convert the packs that have no receipt; returns whether there were any."""
-    todo = [pack for pack in plan["packs"] if read_receipt(store, pack["name"]) is None]
+    identity = plan["plan_id"]
+    todo = [p for p in plan["packs"] if read_receipt(store, p["name"], plan_id=identity) is None]
     jobs = [
         PackJob(str(root), str(store.resolve()), pack["name"], plan["plan_id"], clip, read)
         for pack in todo
@@ -189,6 +204,8 @@ def _convert_outcome(
         notes.append(
             f"{totals['clipped']:,} events ({share:.3%}) met a full cell; --dtype u2 keeps them"
         )
+    if totals["empty"]:
+        notes.append(f"{totals['empty']} clips hold neither events nor RGB and were left out")
     if totals["rgb_fallback"]:
         notes.append(
             f"{totals['rgb_fallback']} clips have too few exposures for --windows rgb: equal time"

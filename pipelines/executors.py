@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from eventkit._optional import require
-from eventkit.errors import SettingsError
+from eventkit.errors import EventKitError, SettingsError
 
 EXECUTORS = ("auto", "inline", "threads", "dask")
 Item = TypeVar("Item")
@@ -67,10 +67,29 @@ class Pool:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     item = running.pop(future)
-                    yield item, future.result()
+                    yield item, _result(future)
         finally:
             for future in running:
                 future.cancel()
+
+
+def _result(future: Future[Result]) -> Result:
+    try:
+        return future.result()
+    except Exception as err:
+        if type(err).__name__ != "KilledWorker":  # dask's; not imported where dask is not used
+            raise
+        msg = (
+            f"a worker process died more than once ({err}): out of memory, or a crash in a "
+            "decoder; run again with --executor inline to see where"
+        )
+        raise WorkerDiedError(msg) from err
+
+
+class WorkerDiedError(EventKitError):
+    """A task took its worker process down."""
+
+    exit_code = 1
 
 
 @contextmanager
@@ -81,8 +100,7 @@ def open_pool(name: str, *, workers: int | None = None, tasks: int | None = None
     ----------
     name : {"auto", "inline", "threads", "dask"}
         ``auto``: threads, or inline for one task or one core. Kernels and codecs release the
-        GIL. ``dask``: a LocalCluster of processes, so that a crash in a decoder costs a worker,
-        not the run.
+        GIL. ``dask``: a LocalCluster of processes; a task whose worker dies is tried again.
     workers : int, optional
         Default: the processors this process may use.
     tasks : int, optional
@@ -130,7 +148,7 @@ def _cluster(workers: int) -> Iterator[Any]:
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=50,
             )
             stack.enter_context(cluster)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eventkit.samples import SCHEMA_VERSION, encode_json
-from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex
+from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex, manifest_digest
 from pipelines.receipts import hash_file, write_atomic
 from pipelines.versions import code_versions
 
@@ -32,7 +32,7 @@ def finish(out: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> d
         index = _index(members)
         write_atomic(out / "index" / f"{split}.npz", _npz(index))
         splits[split] = _summary(members, index, out / "index" / f"{split}.npz")
-    manifest = {
+    manifest: dict[str, Any] = {
         "kind": MANIFEST_KIND,
         "schema": SCHEMA_VERSION,
         "plan_id": plan["plan_id"],
@@ -46,6 +46,7 @@ def finish(out: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> d
         "clips": plan["totals"],
         "quarantine": plan["quarantine"],
     }
+    manifest["digest"] = manifest_digest(manifest)
     write_atomic(out / "README.md", _card(manifest).encode())
     write_atomic(out / MANIFEST, encode_json(manifest) + b"\n")
     return manifest

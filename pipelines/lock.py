@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventkit.errors import LockedError
+from eventkit.errors import LockedError, SettingsError
 from pipelines.receipts import HIDDEN
 
 
@@ -26,6 +26,9 @@ def locked(folder: Path) -> Iterator[None]:
     LockedError
         If another process holds it; says which.
     """
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder}: expected a folder for --out, it is a file; choose another name"
+        raise SettingsError(msg)
     path = folder / HIDDEN / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:

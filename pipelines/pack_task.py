@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +27,9 @@ from pipelines.receipts import (
 from pipelines.scan import ReadSettings, open_spec, raw_clip_bytes
 from pipelines.versions import code_versions
 
-_TOTALS = ("decoded", "binned", "clipped", "both", "rgb_fallback")
+logger = logging.getLogger(__name__)
+
+_TOTALS = ("decoded", "binned", "clipped", "both", "empty", "rgb_fallback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def convert_pack(job: PackJob) -> dict[str, Any]:
     it broke.
     """
     store = Path(job.store)
-    done = read_receipt(store, job.name)
+    done = read_receipt(store, job.name, plan_id=job.plan_id)
     if done is not None:
         return done
     entries = _load_entries(pack_file(store, job.name))
@@ -76,6 +79,7 @@ def convert_pack(job: PackJob) -> dict[str, Any]:
         {"recording": name, "stage": "convert", **fault} for name, fault in sorted(broken.items())
     ]
     write_receipt(store, job.name, content)
+    logger.info("%s: %d clips, %d set aside", folder, content["clips"], len(broken))
     return content
 
 
@@ -113,8 +117,12 @@ def _write_pack(
                 continue
         in_clips = 0
         for clip in clips:
-            writer.append(ClipRecord(clip, spec.label, _clip_facts(spec, scan, clip)))
             in_clips += clip.decoded
+            if not (clip.has_events or clip.has_rgb):
+                totals["empty"] += 1
+                dropped.update(clip.dropped)
+                continue
+            writer.append(ClipRecord(clip, spec.label, _clip_facts(spec, scan)))
             totals["binned"] += int(clip.binned.sum())
             totals["clipped"] += int(clip.clipped.sum())
             totals["rgb_fallback"] += "rgb_fallback" in clip.flags
@@ -168,7 +176,7 @@ def _clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[
     raise _RecordingFailed(spec.id, {"file": spec.events or spec.rgb, **fault})
 
 
-def _clip_facts(spec: RecordingSpec, scan: dict[str, Any], clip: Clip) -> dict[str, Any]:
+def _clip_facts(spec: RecordingSpec, scan: dict[str, Any]) -> dict[str, Any]:
     return {
         "recording": spec.id,
         "split": spec.split,

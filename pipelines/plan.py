@@ -16,7 +16,7 @@ from eventkit.errors import SettingsError
 from eventkit.samples import encode_json
 from eventkit.survey import ClipSettings
 from pipelines.datasets.discover import Discovery, RecordingSpec
-from pipelines.receipts import HIDDEN, read_json, write_atomic
+from pipelines.receipts import HIDDEN, read_plan, write_atomic
 from pipelines.scan import ReadSettings, raw_clip_bytes
 
 PLAN_VERSION = 1
@@ -51,7 +51,7 @@ def freeze(
         If the store belongs to another plan; lists what differs and the cure.
     """
     identity = plan_id(settings, found, scans)
-    old = read_json(store / HIDDEN / "plan.json")
+    old = read_plan(store)
     if old is not None:
         if old["plan_id"] != identity:
             raise _other_plan(store, old, settings, scans)

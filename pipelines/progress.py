@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str, *, stream: TextIO | None = None) -> None:
         self.title, self.total, self.unit = title, total, unit
         self._stream = stream if stream is not None else sys.stderr
-        self._started = self._said = time.monotonic()
+        self._started = time.monotonic()
+        self._over = threading.Event()
         self._done = 0
         self._bar: Any = None
         self._task: Any = None
@@ -27,10 +29,6 @@ class Progress:
         self._done += amount
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, rate=f"{self._rate():,.1f}")
-        elif time.monotonic() - self._said >= EVERY_S:
-            self._said = time.monotonic()
-            self._stream.write(f"{self.line()}\n")
-            self._stream.flush()
 
     def line(self) -> str:
         """Return the state in words."""
@@ -46,6 +44,9 @@ class Progress:
 
     def _open(self) -> None:
         if not self._stream.isatty():
+            # From a thread of its own: one long recording must not be silent until it is done.
+            self._speaker = threading.Thread(target=self._speak, daemon=True)
+            self._speaker.start()
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -58,7 +59,13 @@ class Progress:
         self._bar.start()
         self._task = self._bar.add_task(self.title, total=self.total, rate="-")
 
+    def _speak(self) -> None:
+        while not self._over.wait(EVERY_S):
+            self._stream.write(f"{self.line()}\n")
+            self._stream.flush()
+
     def _close(self) -> None:
+        self._over.set()
         if self._bar is not None:
             self._bar.stop()
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from eventkit.errors import DamageError
 from eventkit.samples import encode_json
 
 HIDDEN = ".eventkit"
@@ -82,12 +83,28 @@ def write_receipt(folder: Path, unit: str, content: dict[str, Any]) -> None:
     write_atomic(receipt_path(folder, unit), encode_json(content))
 
 
-def read_receipt(folder: Path, unit: str) -> dict[str, Any] | None:
-    """Return the receipt of a unit whose files are all there at their size, else None."""
+def read_receipt(folder: Path, unit: str, *, plan_id: str) -> dict[str, Any] | None:
+    """Return the receipt of a unit of this plan whose files are all there at their size."""
     content = read_json(receipt_path(folder, unit))
-    if content is None or not _sizes_agree(folder, content.get("files", [])):
+    if content is None or content.get("plan_id") != plan_id:
         return None
-    return content
+    return content if _sizes_agree(folder, content.get("files", [])) else None
+
+
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """Return the plan of a folder, None if it has none.
+
+    Raises
+    ------
+    DamageError
+        If there is a plan that cannot be read: it must not pass for none.
+    """
+    path = folder / HIDDEN / "plan.json"
+    plan = read_json(path)
+    if plan is None and path.exists():
+        msg = f"{path}: expected a plan, got a damaged file; remove {folder} and run again"
+        raise DamageError(msg)
+    return plan
 
 
 def _sizes_agree(folder: Path, files: Iterable[dict[str, Any]]) -> bool:

@@ -7,6 +7,8 @@ run only looks at what changed.
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +28,9 @@ from pipelines.progress import progress
 from pipelines.receipts import HIDDEN, hash_file
 
 SCAN_FILE = f"{HIDDEN}/scan.jsonl"
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +130,27 @@ def _facts(recording: Recording, found: Survey, settings: ClipSettings) -> dict[
     }
 
 
+def settle_geometry(scans: list[dict[str, Any]]) -> None:
+    """Set aside recordings whose assumed sensor is not the one assumed for most of the set.
+
+    A format without geometry is given the smallest published sensor that holds every event, so one
+    damaged event would move its recording to another sensor. Changes ``scans`` in place.
+    """
+    assumed = [s for s in scans if s["fault"] is None and "assumed" in s["geometry_source"]]
+    counts = Counter(tuple(scan["sensor_size"]) for scan in assumed)
+    if len(counts) < 2:
+        return
+    usual = max(counts, key=lambda size: (counts[size], -size[0] * size[1]))
+    for scan in assumed:
+        if tuple(scan["sensor_size"]) != usual:
+            width, height = scan["sensor_size"]
+            message = (
+                f"expected events inside {usual[0]}x{usual[1]} as in {counts[usual]} other "
+                f"recordings without geometry, got events that need {width}x{height}; give --sensor-size WxH"
+            )
+            scan["fault"] = {"reason": "outside_sensor", "offset": None, "message": message}
+
+
 def raw_clip_bytes(facts: dict[str, Any]) -> int:
     """Return the raw bytes of one clip of a scanned recording, differences included."""
     events = int(np.prod(facts["events_shape"])) * np.dtype(facts["events_dtype"]).itemsize
@@ -145,6 +171,7 @@ def scan_all(jobs: list[ScanJob], store: Path, pool: Pool) -> list[dict[str, Any
         job.spec.id: kept[stamps[job.spec.id]] for job in jobs if stamps[job.spec.id] in kept
     }
     todo = [job for job in jobs if job.spec.id not in results]
+    logger.info("scan: %d recordings, %d known from before", len(jobs), len(results))
     if todo:
         (store / HIDDEN).mkdir(parents=True, exist_ok=True)
         with (
@@ -156,7 +183,9 @@ def scan_all(jobs: list[ScanJob], store: Path, pool: Pool) -> list[dict[str, Any
                 log.write(encode_json({"stamp": stamps[job.spec.id], **result}) + b"\n")
                 log.flush()
                 bar.advance(1)
-    return [results[job.spec.id] for job in jobs]
+    scans = [dict(results[job.spec.id]) for job in jobs]
+    settle_geometry(scans)
+    return scans
 
 
 def _stamp(job: ScanJob) -> str:

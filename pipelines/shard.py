@@ -90,6 +90,8 @@ def _finished(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
     manifest = read_json(out / MANIFEST)
     if manifest is None or manifest.get("plan_id") != plan["plan_id"]:
         return None
+    if not (out / "README.md").is_file():
+        return None
     sizes = {entry["name"]: entry["bytes"] for entry in manifest["shards"]}
     for name, _ in plan["shards"]:
         file = out / name

@@ -12,7 +12,7 @@ from typing import Any
 from eventkit.errors import SettingsError
 from eventkit.samples import encode_json, sample_key
 from eventkit.store import Store
-from pipelines.receipts import HIDDEN, read_json, receipt_path, write_atomic
+from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path, write_atomic
 from pipelines.shard_task import ShardSettings
 
 MANY_SHARDS = 64
@@ -110,11 +110,10 @@ def _shard_count(samples: int, size: int, shard_bytes: int) -> int:
 
 def freeze_shards(out: Path, plan: dict[str, Any]) -> None:
     """Write the plan, or refuse a folder that belongs to another one."""
-    path = out / HIDDEN / "plan.json"
-    old = read_json(path)
+    old = read_plan(out)
     if old is None:
         kept = {key: plan[key] for key in ("plan_id", "store_plan_id", "settings")}
-        write_atomic(path, encode_json(kept))
+        write_atomic(out / HIDDEN / "plan.json", encode_json(kept))
         return
     if old["plan_id"] == plan["plan_id"]:
         return

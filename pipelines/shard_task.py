@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from eventkit.samples import Sample, encode_png, encode_sample
 from eventkit.store import Pack, StoredClip
 from pipelines.receipts import TEMPORARY, commit, read_receipt, write_receipt
 from pipelines.tar import TarWriter
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
     """Write one shard; returns its receipt. A finished shard is left as it is."""
     out = Path(job.out)
     unit = job.name.replace("/", "_").removesuffix(".tar")
-    done = read_receipt(out, unit)
+    done = read_receipt(out, unit, plan_id=job.plan_id)
     if done is not None:
         return done
     path = out / job.name
@@ -97,6 +100,7 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         "rows": rows,
     }
     write_receipt(out, unit, receipt)
+    logger.info("%s: %d samples, %d bytes", path, len(rows), size)
     return receipt
 
 

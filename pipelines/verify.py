@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from eventkit.shards import MANIFEST, SampleIndex, ShardSet, load_manifest
 from eventkit.store import open_store
 from pipelines.executors import Pool
 from pipelines.progress import progress
-from pipelines.receipts import HIDDEN, hash_file, read_json, receipt_path
+from pipelines.receipts import hash_file, read_json, read_plan, receipt_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,9 @@ def verify_shards(folder: Path, pool: Pool) -> tuple[list[str], dict[str, int]]:
     """
     ShardSet.open(folder)
     manifest = load_manifest(folder / MANIFEST)
+    if "digest" not in manifest:
+        msg = f"{folder / MANIFEST}: expected a digest of its content, it has none; shard again"
+        raise DamageError(msg)
     problems = [*_check_indexes(folder, manifest), *_check_strays(folder, manifest)]
     jobs = _jobs(folder, manifest)
     totals: Counter[str] = Counter()
@@ -109,8 +111,8 @@ def check_tar(job: TarJob) -> tuple[list[str], dict[str, int]]:
         for key, members in _samples(path):
             totals["samples"] += 1
             problems.extend(f"{path}: {text}" for text in _check_sample(key, members, totals))
-    except (tarfile.TarError, EventKitError, ValueError, EOFError, OSError) as err:
-        problems.append(f"{path}: {err}")
+    except (tarfile.TarError, EventKitError, LookupError, TypeError, ValueError, OSError) as err:
+        problems.append(f"{path}: {type(err).__name__}: {err}")
     if totals["samples"] != entry["samples"]:
         problems.append(f"{path}: expected {entry['samples']} samples, got {totals['samples']}")
     return problems, dict(totals)
@@ -164,7 +166,7 @@ def _crc32c(path: Path) -> str:
 
 def verify_store(folder: Path) -> tuple[list[str], dict[str, int]]:
     """Check a Zarr store: every file of every receipt, then the mass balance of every clip."""
-    plan = json.loads((folder / HIDDEN / "plan.json").read_bytes())
+    plan = read_plan(folder) or {"packs": [], "settings": {}}
     problems: list[str] = []
     totals: Counter[str] = Counter()
     for pack in plan["packs"]:
@@ -174,6 +176,8 @@ def verify_store(folder: Path) -> tuple[list[str], dict[str, int]]:
                 f"{folder}: pack {pack['name']} has no receipt; run the same convert again"
             )
             continue
+        if receipt.get("plan_id") != plan["plan_id"]:
+            problems.append(f"{folder}: pack {pack['name']} is of another plan; convert again")
         problems.extend(_check_files(folder, receipt["files"]))
         totals["packs"] += 1
     if not problems:

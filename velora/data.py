@@ -182,12 +182,20 @@ def decode_clip(sample: Sample, *, label: int, bins: int) -> Clip:
     distinct: dict[bytes, int] = {}
     index = np.array([distinct.setdefault(image, len(distinct)) for image in sample.rgb])
     if sample.meta.get("has_rgb", True):
-        rgb = decode_images(list(distinct))
+        rgb = _decode_rgb(sample.key, list(distinct))
     else:
         rgb, index = np.zeros((0, 1, 1, 1), np.uint8), np.full(bins, -1)
     return Clip(
         key=sample.key, label=label, rgb=rgb, rgb_index=index.astype(np.int64), events=events
     )
+
+
+def _decode_rgb(key: str, images: list[bytes]) -> NDArray[np.uint8]:
+    try:
+        return decode_images(images)
+    except DamageError as error:
+        msg = f"sample {key}: {error}; run `eventkit verify` on the shards"
+        raise DamageError(msg) from error
 
 
 class ClipDataset:

@@ -58,13 +58,13 @@ def _load(target: str) -> click.Command:
 @click.version_option(__version__, prog_name="eventkit")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, to standard error.")
 def main_group(verbose: bool) -> None:
-    r"""Raw RGB-Event recordings to frames to shards.
+    """Raw RGB-Event recordings to frames to shards.
 
     \b
         eventkit convert raw/ --bins 8
         eventkit shard
         velora-train --shards shards/
-    """
+    """  # noqa: D301
     if verbose:
         import logging
 

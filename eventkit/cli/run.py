@@ -40,7 +40,11 @@ def run(command: click.Command, *, name: str, go_on: str = GO_ON) -> NoReturn:
     result: Any = None
     with exit_codes(go_on=go_on):
         try:
-            result = command.main(prog_name=name, standalone_mode=False)
+            # Not command.main: it turns a closed pipe into exit code 1 on its own.
+            with command.make_context(name, sys.argv[1:]) as context:
+                result = command.invoke(context)
+        except click.exceptions.Exit as err:
+            raise SystemExit(err.exit_code) from None
         except click.ClickException as err:
             err.show()
             raise SystemExit(err.exit_code) from None
@@ -61,9 +65,9 @@ def exit_codes(*, go_on: str = GO_ON) -> Iterator[None]:
     except EventKitError as err:
         _stop(str(err), err.exit_code)
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does: nothing to report, nothing to flush.
+        # The reader of our output went away, as `| head` does; the shells' code for that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        raise SystemExit(141) from None
     except OSError as err:
         _stop(f"{_disk_trouble(err)}; {go_on}", 6)
     finally:

@@ -171,4 +171,4 @@ def _integer(cell: str) -> bool:
 
 def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
     parts = re.split(r"(\d+)", path.name)
-    return [(0, int(p)) if p.isdigit() else (1, p) for p in parts if p], path.name
+    return [(0, int(p)) if p.isdecimal() else (1, p) for p in parts if p], path.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -96,7 +96,12 @@ def discover(sources: Sequence[Path], *, layout: Layout = "auto") -> Discovery:
     if layout == "list" and not lists:
         msg = f"{root}: expected train_label.txt, val_label.txt or test_label.txt, found none"
         raise MissingDataError(msg)
-    found = _from_lists(root, pairs, lists) if lists else _from_tree(root, pairs, layout)
+    if lists:
+        # A list beside single files names others too; only those that were asked for count.
+        whole = any(source.is_dir() for source in sources)
+        found = _from_lists(root, pairs, lists, whole=whole)
+    else:
+        found = _from_tree(root, pairs, layout)
     return replace(found, unknown=dict(sorted(unknown.items())))
 
 
@@ -105,55 +110,64 @@ def _root(sources: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(folders))
 
 
-def _from_lists(root: Path, pairs: list[Pair], lists: dict[str, Path]) -> Discovery:
+def _from_lists(root: Path, pairs: list[Pair], lists: dict[str, Path], *, whole: bool) -> Discovery:
     entries = [entry for split, path in lists.items() for entry in read_list(path, split)]
-    _check_labels(entries_by_path := Counter(entry.path for entry in entries))
     names = class_names(entries)
-    by_id = {pair.id: pair for pair in pairs}
-    by_ending = {}
-    for pair in pairs:  # lists often leave out the folder the recordings were unpacked into
-        parts = pair.id.split("/")
-        for i in range(1, len(parts)):
-            by_ending.setdefault("/".join(parts[i:]), []).append(pair)
-    recordings, missing = [], []
+    find = _finder(pairs)
+    recordings: dict[str, RecordingSpec] = {}
+    missing = []
     for entry in entries:
-        name = entry.path
-        found = by_id.get(name) or by_id.get(os.path.splitext(name)[0])
-        endings = by_ending.get(name, [])
-        if found is None and len(endings) == 1:
-            found = endings[0]
+        found = find(entry.path)
         if found is None:
-            missing.append((name, entry.where))
+            missing.append((entry.path, entry.where))
             continue
-        recordings.append(
-            RecordingSpec(
-                found.id, found.events, found.rgb, entry.split, entry.label, names[entry.label]
-            )
+        if found.id in recordings:
+            msg = f"{entry.where}: {entry.path!r} is listed more than once; keep one of the lines"
+            raise SettingsError(msg)
+        recordings[found.id] = RecordingSpec(
+            found.id, found.events, found.rgb, entry.split, entry.label, names[entry.label]
         )
     if not recordings:
         msg = (
-            f"{root}: none of the {len(entries_by_path)} recordings of "
+            f"{root}: none of the {len(entries)} recordings of "
             f"{', '.join(path.name for path in lists.values())} is there, as {missing[0][0]}"
         )
         raise MissingDataError(msg)
-    recordings, rule = _carve_val(recordings, "list files")
-    listed = {recording.id for recording in recordings}
+    split, rule = _carve_val(list(recordings.values()), "list files")
     return Discovery(
         root=root,
         layout=f"list files {', '.join(path.name for path in lists.values())}",
-        recordings=tuple(sorted(recordings, key=lambda r: r.id)),
+        recordings=tuple(sorted(split, key=lambda r: r.id)),
         classes=names,
-        missing=tuple(missing),
-        unlisted=sum(pair.id not in listed for pair in pairs),
+        missing=tuple(missing) if whole else (),
+        unlisted=sum(pair.id not in recordings for pair in pairs),
         split_rule=rule,
     )
 
 
-def _check_labels(paths: Counter[str]) -> None:
-    twice = [path for path, count in paths.items() if count > 1]
-    if twice:
-        msg = f"expected each recording once in the list files, {twice[0]!r} stands more than once"
-        raise SettingsError(msg)
+def _finder(pairs: list[Pair]) -> Callable[[str], Pair | None]:
+    """Return what finds a recording by its path, with or without suffix, or by the path's end.
+
+    Lists often leave out the folder that the recordings were unpacked into; an end that fits more
+    than one recording finds none.
+    """
+    by_id = {pair.id: pair for pair in pairs}
+    by_ending: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        parts = pair.id.split("/")
+        for i in range(1, len(parts)):
+            by_ending.setdefault("/".join(parts[i:]), []).append(pair)
+
+    def find(name: str) -> Pair | None:
+        for candidate in (name, os.path.splitext(name)[0]):
+            if candidate in by_id:
+                return by_id[candidate]
+            endings = by_ending.get(candidate, [])
+            if len(endings) == 1:
+                return endings[0]
+        return None
+
+    return find
 
 
 def _from_tree(root: Path, pairs: list[Pair], layout: Layout) -> Discovery:
@@ -220,7 +234,7 @@ def _is_class_tree(
 
 
 def _sorted_names(names: set[str]) -> list[str]:
-    if all(name.isdigit() for name in names):
+    if all(name.isascii() and name.isdigit() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
 

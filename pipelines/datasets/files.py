@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from eventkit.errors import MissingDataError, SettingsError
@@ -33,11 +33,20 @@ class _Folder:
     """The relevant files of one folder, relative to the root."""
 
     path: str
-    events: list[str]
-    stills: list[str]
-    videos: list[str]
-    folders: list[str]
-    unknown: Counter[str]
+    events: list[str] = field(default_factory=list)
+    stills: list[str] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: _Folder) -> None:
+        """Take over what is new; the same file may be named twice."""
+        for mine, theirs in (
+            (self.events, other.events),
+            (self.stills, other.stills),
+            (self.videos, other.videos),
+        ):
+            mine.extend(name for name in theirs if name not in mine)
+        self.unknown |= other.unknown
 
 
 def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter[str]]:
@@ -61,7 +70,10 @@ def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter
     SettingsError
         If an event file has more than one candidate, or two event files share a stem.
     """
-    folders = {folder.path: folder for source in sources for folder in _walk(root, source)}
+    folders: dict[str, _Folder] = {}
+    for source in sources:
+        for folder in _walk(root, source):
+            folders.setdefault(folder.path, _Folder(folder.path)).add(folder)
     pairs: list[Pair] = []
     claimed: set[str] = set()
     for folder in folders.values():
@@ -94,23 +106,36 @@ def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter
 
 def _walk(root: Path, source: Path) -> Iterator[_Folder]:
     if source.is_file():
-        yield _sort_files(root, source.parent, [source.name, *_neighbours(source)], [])
+        yield from _single(root, source)
         return
-    for current, folders, files in os.walk(source):  # links are not followed, so loops end
+    seen: set[str] = set()
+    # Data folders are often made of links, so links are followed; what was seen ends a loop.
+    for current, folders, files in os.walk(source, followlinks=True):
+        real = os.path.realpath(current)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.endswith(".zarr"))
-        yield _sort_files(root, Path(current), sorted(files), folders)
+        yield _sort_files(root, Path(current), sorted(files))
 
 
-def _neighbours(source: Path) -> list[str]:
-    """Return what may be the RGB side of a single event file."""
+def _single(root: Path, source: Path) -> Iterator[_Folder]:
+    """Yield a single file, and what may be the RGB side of an event file."""
     if source.suffix.lower() not in suffixes("events"):
-        return []
-    return sorted(f.name for f in source.parent.iterdir() if f.stem == source.stem and f != source)
+        yield _sort_files(root, source.parent, [source.name])
+        return
+    beside = sorted(f for f in source.parent.iterdir() if f.stem == source.stem and f.is_file())
+    yield _sort_files(root, source.parent, [f.name for f in beside])
+    for ending in RGB_FOLDER_ENDINGS:
+        folder = source.with_name(source.stem + ending)
+        if folder.is_dir():
+            yield _sort_files(root, folder, sorted(f.name for f in folder.iterdir() if f.is_file()))
 
 
-def _sort_files(root: Path, folder: Path, files: list[str], folders: list[str]) -> _Folder:
+def _sort_files(root: Path, folder: Path, files: list[str]) -> _Folder:
     events, frames = suffixes("events"), suffixes("frames")
-    found = _Folder(_relative(root, folder), [], [], [], folders, Counter())
+    found = _Folder(_relative(root, folder))
     for name in files:
         suffix = Path(name).suffix.lower()
         path = _relative(root, folder / name)

@@ -7,12 +7,15 @@ together one to one, else they are the ids.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from eventkit.errors import SettingsError
 
 SPLITS = ("train", "val", "test")
+_FRAMES = re.compile(r"-?[0-9]+")
+_LABEL = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def read_list(path: Path, split: str) -> list[Entry]:
         if not line.strip():
             continue
         cells = line.rsplit(None, 2)
-        if len(cells) != 3 or not cells[1].lstrip("-").isdigit() or not cells[2].isdigit():
+        if len(cells) != 3 or not _FRAMES.fullmatch(cells[1]) or not _LABEL.fullmatch(cells[2]):
             msg = f"{path}:{number}: expected '<recording> <frames> <label>', got {line.strip()!r}"
             raise SettingsError(msg)
         name = str(PurePosixPath(cells[0].strip().replace("\\", "/")))

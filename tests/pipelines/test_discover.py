@@ -210,3 +210,72 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
 
     assert ids(discover([tmp_path])) == ["a/one", "b/one"]
+
+
+def test_several_files_of_one_folder_are_all_taken(tmp_path: Path) -> None:
+    for name in ("1", "2", "3"):
+        write_recording(tmp_path / name, seed=1)
+
+    found = discover([tmp_path / "1.bin", tmp_path / "3.bin"])
+
+    assert [(r.id, r.rgb) for r in found.recordings] == [("1", "1.png"), ("3", "3.png")]
+    assert ids(discover([tmp_path / "1.bin", tmp_path])) == ["1", "2", "3"]
+
+
+def test_a_single_file_finds_its_folder_of_images(tmp_path: Path) -> None:
+    write_recording(tmp_path / "x", seed=1, picture=False)
+    write_recording(tmp_path / "x_aps" / "00000000", seed=2)
+    (tmp_path / "x_aps" / "00000000.bin").unlink()
+
+    assert [(r.id, r.rgb) for r in discover([tmp_path / "x.bin"]).recordings] == [("x", "x_aps")]
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    write_recording(tmp_path / "disk" / "a" / "1", seed=1)
+    write_recording(tmp_path / "disk" / "b" / "2", seed=1)
+    (tmp_path / "raw").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "raw" / name).symlink_to(tmp_path / "disk" / name)
+
+    assert ids(discover([tmp_path / "raw"])) == ["a/1", "b/2"]
+
+
+@pytest.mark.parametrize("line", ["a/b 1 \u00b2", "a/b 1 99999999999999999999"])
+def test_a_label_that_is_no_small_number_is_refused(tmp_path: Path, line: str) -> None:
+    write_recording(tmp_path / "a" / "b", seed=1)
+    (tmp_path / "train_label.txt").write_text(line)
+
+    with pytest.raises(SettingsError, match=r"train_label.txt:1: expected"):
+        discover([tmp_path])
+
+
+def test_class_names_of_other_digits_sort_as_text(tmp_path: Path) -> None:
+    for name in ("\u00b2", "\u00b3"):
+        write_recording(tmp_path / name / "a", seed=1)
+
+    assert discover([tmp_path]).classes == {0: "\u00b2", 1: "\u00b3"}
+
+
+def test_list_entries_may_have_a_suffix_and_leave_out_a_folder(tmp_path: Path) -> None:
+    write_recording(tmp_path / "data" / "a" / "b", seed=1)
+    (tmp_path / "train_label.txt").write_text("a/b.bin 8 0\n")
+
+    assert ids(discover([tmp_path])) == ["data/a/b"]
+
+
+def test_one_recording_listed_under_two_spellings_is_refused(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a" / "b", seed=1)
+    (tmp_path / "train_label.txt").write_text("a/b 8 0\na/b.bin 8 0\n")
+
+    with pytest.raises(SettingsError, match="more than once"):
+        discover([tmp_path])
+
+
+def test_a_list_beside_a_single_file_asks_for_no_other(tmp_path: Path) -> None:
+    write_recording(tmp_path / "r1", seed=1)
+    (tmp_path / "train_label.txt").write_text("r1 8 3\nr2 8 4\n")
+
+    found = discover([tmp_path / "r1.bin"])
+
+    assert found.missing == ()
+    assert [r.label for r in found.recordings] == [3]

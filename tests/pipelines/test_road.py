@@ -424,12 +424,15 @@ def test_jpeg_sources_keep_their_bytes(tmp_path: Path, tool) -> None:
         (["convert", ".", "--sensor-size", "big"], 2, "346x260"),
         (["shard", "nowhere"], 2, "eventkit convert"),
         (["verify", "nowhere"], 2, "no such folder"),
+        (["convert", "a.bin", "--format", "nonsense"], 2, "atis-bin"),
+        (["convert", "a.bin", "--out", "a.bin"], 2, "expected a folder"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_with_the_right_exit_code(
     tool, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    write_recording(tmp_path / "a", seed=1)
 
     result = tool(*arguments)
 
@@ -454,3 +457,90 @@ def test_a_full_disk_is_said_and_a_rerun_goes_on(raw: Path, tool, tmp_path: Path
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
         assert tool("convert", raw, "--out", small / "store").returncode == 0
         assert tree_bytes(small / "store") == tree_bytes(tmp_path / "store")
+
+
+def test_a_lost_plan_does_not_make_old_output_pass_for_new(raw: Path, tool, tmp_path: Path) -> None:
+    tool("convert", raw)
+    tool("shard")
+    for folder in ("store", "shards"):
+        (tmp_path / folder / ".eventkit" / "plan.json").unlink()
+
+    converted = tool("convert", raw, "--bins", "4")
+    sharded = tool("shard", "--codec", "npy")
+
+    assert "nothing to do" not in converted.stdout
+    assert (converted.returncode, sharded.returncode) == (0, 0), converted.stderr + sharded.stderr
+    assert manifest_of(tmp_path / "shards")["members"][1] == "events.npy"
+    assert tool("verify", "store").returncode == tool("verify").returncode == 0
+
+
+def test_a_damaged_plan_is_damage(raw: Path, tool, tmp_path: Path) -> None:
+    tool("convert", raw)
+    (tmp_path / "store" / ".eventkit" / "plan.json").write_text("{")
+
+    assert tool("convert", raw).returncode == 4
+    assert tool("shard").returncode == 4
+
+
+def test_an_empty_event_file_is_set_aside_even_beside_a_picture(raw: Path, tool) -> None:
+    (raw / "train" / "c0" / "0001.bin").write_bytes(b"")
+
+    result = tool("convert", raw)
+
+    assert result.returncode == 3
+    assert "train/c0/0001: empty" in result.stderr
+
+
+def test_a_clip_without_events_and_rgb_is_left_out_and_counted(tmp_path: Path, tool) -> None:
+    (tmp_path / "a.bin").write_bytes(
+        atis_bytes([1] * 4, [1] * 4, [0, 1000, 4_500_000, 4_501_000], [1] * 4)
+    )
+
+    result = tool("convert", "a.bin", "--clip-us", "1000000")
+
+    assert "store: 2 clips, 0 with events and RGB" in result.stdout
+    assert "3 clips hold neither events nor RGB" in result.stdout
+    assert "4 events decoded = 4 in frames" in result.stdout
+
+
+def test_one_recording_on_another_assumed_sensor_is_set_aside(raw: Path, tool) -> None:
+    victim = raw / "train" / "c0" / "0001.bin"
+    data = bytearray(victim.read_bytes())
+    data[0] = 120
+    victim.write_bytes(data)
+
+    result = tool("convert", raw)
+
+    assert result.returncode == 3
+    assert "train/c0/0001: outside_sensor" in result.stderr
+    assert "--sensor-size" in result.stderr
+
+
+def test_a_changed_class_name_in_the_manifest_is_damage(raw: Path, tool, tmp_path: Path) -> None:
+    tool("convert", raw)
+    tool("shard")
+    manifest = tmp_path / "shards" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"0":"c0"', '"0":"c7"'))
+
+    result = tool("verify")
+
+    assert result.returncode == 4
+    assert "digest" in result.stderr
+
+
+def test_unfinished_work_never_ends_with_zero_when_the_reader_goes_away(
+    raw: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", "from eventkit.cli import main; main()", "convert", str(raw)]
+    done = subprocess.run(
+        ["bash", "-c", 'set -o pipefail; "$@" | true', "bash", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    finished = (tmp_path / "store" / ".eventkit" / "receipts" / "pack-00000.json").is_file()
+    assert finished == (done.returncode == 0)
+    assert "Traceback" not in done.stderr
