@@ -204,6 +204,9 @@ def _convert_outcome(
         notes.append(
             f"{totals['clipped']:,} events ({share:.3%}) met a full cell; --dtype u2 keeps them"
         )
+    blind = sum(bool(scan.get("event_side")) and not scan["event_range"] for scan in scans)
+    if blind:
+        notes.append(f"{blind} recordings have an event side without events: RGB only")
     if totals["empty"]:
         notes.append(f"{totals['empty']} clips hold neither events nor RGB and were left out")
     if totals["rgb_fallback"]:

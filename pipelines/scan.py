@@ -91,6 +91,7 @@ def scan_recording(job: ScanJob) -> dict[str, Any]:
             }
             for p in input_files(root, job.spec)
         ]
+        _refuse_empty(root, result["files"])
         recording = open_spec(root, job.spec, job.read)
         result.update(_facts(recording, survey(recording, job.clip), job.clip))
     except FormatError as err:
@@ -102,6 +103,14 @@ def scan_recording(job: ScanJob) -> dict[str, Any]:
     except OSError as err:
         result["fault"] = {"reason": "io", "offset": None, "message": str(err)}
     return result
+
+
+def _refuse_empty(root: Path, files: list[dict[str, Any]]) -> None:
+    """Set a recording aside for a file of no bytes: a lost copy, not a recording without events."""
+    for entry in files:
+        if not entry["bytes"]:
+            msg = "expected a recording, the file is empty; copy it again, or remove it"
+            raise FormatError(msg, path=root / entry["path"], offset=0, reason="empty")
 
 
 def _facts(recording: Recording, found: Survey, settings: ClipSettings) -> dict[str, Any]:
@@ -117,6 +126,7 @@ def _facts(recording: Recording, found: Survey, settings: ClipSettings) -> dict[
         "format": recording.format,
         "sensor_size": list(size),
         "geometry_source": recording.geometry_source,
+        "event_side": recording.has_events,
         "event_range": list(found.event_range) if found.event_range else None,
         "ledger": found.ledger.as_dict(),
         "clips": len(found.spans),
@@ -146,7 +156,8 @@ def settle_geometry(scans: list[dict[str, Any]]) -> None:
             width, height = scan["sensor_size"]
             message = (
                 f"expected events inside {usual[0]}x{usual[1]} as in {counts[usual]} other "
-                f"recordings without geometry, got events that need {width}x{height}; give --sensor-size WxH"
+                f"recordings without geometry, got events that need {width}x{height}; "
+                "give --sensor-size WxH"
             )
             scan["fault"] = {"reason": "outside_sensor", "offset": None, "message": message}
 

@@ -40,9 +40,6 @@ class AtisReader:
 
     def open(self, path: Path, options: ReadOptions) -> Recording:
         """Open a ``.bin`` file; the geometry is settled by a first pass over its places."""
-        if not path.stat().st_size:
-            msg = "expected records of 5 bytes, the file is empty; copy it again, or remove it"
-            raise FormatError(msg, path=path, offset=0, reason="empty")
         size, why = options.sensor_size, "given"
         notes: list[str] = []
         if size is None:

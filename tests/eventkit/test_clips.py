@@ -173,7 +173,9 @@ def test_clips_of_a_voxel_recording_keep_every_sign() -> None:
 @pytest.mark.parametrize(
     ("length", "spans"),
     [
-        (1, [(0, 10)]),
+        (1, [(0, 1)]),
+        (4, [(0, 4)]),
+        (5, [(0, 10)]),
         (10, [(0, 10)]),
         (14, [(0, 10)]),
         (15, [(0, 10), (10, 20)]),
@@ -209,7 +211,7 @@ def test_a_clip_without_events_between_others_is_there_and_empty() -> None:
 
     assert [clip.decoded for clip in clips] == [1, 0, 1]
     assert not clips[1].events.any()
-    assert clips[1].has_events
+    assert [clip.has_events for clip in clips] == [True, False, True]
 
 
 def test_full_cells_are_counted_per_window() -> None:
