@@ -121,3 +121,29 @@ def test_no_file_is_two_ideas() -> None:
         if (lines := len(path.read_text().splitlines())) > 500
     }
     assert not long
+
+
+def test_kernels_work_where_nothing_can_be_cached(tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(
+        ROOT / "eventkit", tmp_path / "eventkit", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    # A file where the cache folder would be stands for a folder that cannot be written.
+    (tmp_path / "eventkit" / "kernels" / "__pycache__").write_bytes(b"")
+    code = """
+import eventkit
+ev = eventkit.Events(x=[0], y=[0], t=[0], p=[1])
+print(eventkit.__file__, eventkit.count_frames(ev, sensor_size=(2, 3), bins=1).sum())
+"""
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / "eventkit" / "__init__.py"), "1"]

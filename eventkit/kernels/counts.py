@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from eventkit.kernels._jit import kernel
 
 BLOCK = 512
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],

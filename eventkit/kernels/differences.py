@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
 from numpy.typing import NDArray
 
+from eventkit.kernels._jit import kernel
 
-@njit(nogil=True, cache=True)
+
+@kernel
 def absolute_difference(frames: NDArray[Any], out: NDArray[Any]) -> None:
     """``out[i] = |frames[i + 1] - frames[i]|``; (T, N) in, (T - 1, N) out."""
     for k in range(out.shape[0]):

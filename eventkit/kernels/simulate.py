@@ -6,11 +6,12 @@ Shapes: N frames, H rows, W columns, E events of room, (h, w, c) the picture.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from eventkit.kernels._jit import kernel
 
-@njit(nogil=True, cache=True)
+
+@kernel
 def cross_thresholds(
     log: NDArray[np.float64],  # (N, H, W), log[0] was seen already
     t: NDArray[np.int64],  # (N,), strictly increasing
@@ -59,7 +60,7 @@ def cross_thresholds(
     written[0] = n
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sample_views(
     picture: NDArray[np.float32],  # (h, w, c)
     path: NDArray[np.float64],  # (N, 2): (x, y) of the view's middle from the picture's, in pixels

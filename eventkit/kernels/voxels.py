@@ -7,11 +7,12 @@ holds them exactly up to 2^53 us (285 years).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from eventkit.kernels._jit import kernel
 
-@njit(nogil=True, cache=True)
+
+@kernel
 def voxel_zhu(
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
