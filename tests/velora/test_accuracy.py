@@ -34,5 +34,5 @@ def test_fusion_learns_the_digits_of_nmnist_pairs(
     assert trained.returncode == 0, trained.stderr
     (run,) = (tmp_path / "runs").iterdir()
     scores = {s["view"]: s for s in json.loads((run / "result.json").read_text())["scores"]}
-    # Measured: 0.96 after 3 epochs and 0.66 after 1; chance is 0.10, one standard error 0.05.
-    assert scores["fusion"]["top1"] > (0.85 if FULL else 0.3)
+    # Measured: 0.96 with 3 epochs, 0.90 with 1, one standard error 0.02 to 0.03; chance is 0.10.
+    assert scores["fusion"]["top1"] > (0.88 if FULL else 0.75)
