@@ -130,7 +130,8 @@ def convert(
     click.secho(f"{len(outcome.quarantine)} recordings set aside:", fg="yellow", err=True)
     for bad in outcome.quarantine[:10]:
         at = f" (byte {bad['offset']})" if bad["offset"] is not None else ""
-        click.echo(f"  {bad['recording']}: {bad['reason']}: {bad['message']}{at}", err=True)
+        file = "" if bad["file"] is None else f"{bad['file']}: "
+        click.echo(f"  {bad['recording']}: {bad['reason']}: {file}{bad['message']}{at}", err=True)
     click.echo(f"  all of them: {out}/.eventkit/quarantine.jsonl", err=True)
     return QUARANTINED
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eventkit.clips import Clip, clip_recording
-from eventkit.errors import EventKitError, FormatError
+from eventkit.errors import EventKitError
 from eventkit.ledger import Ledger
 from eventkit.packs import SHARD_BYTES, ClipRecord, PackWriter
 from eventkit.survey import ClipSettings, lay_out
@@ -24,7 +24,7 @@ from pipelines.receipts import (
     receipt_path,
     write_receipt,
 )
-from pipelines.scan import ReadSettings, open_spec, raw_clip_bytes
+from pipelines.scan import ReadSettings, fault_of, open_spec, raw_clip_bytes
 from pipelines.versions import code_versions
 
 logger = logging.getLogger(__name__)
@@ -154,9 +154,9 @@ def _write_pack(
 
 def _clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[Clip]:
     """Yield the clips of one recording; what goes wrong becomes `_RecordingFailed`."""
-    fault: dict[str, Any]
+    root = Path(job.root)
     try:
-        recording = open_spec(Path(job.root), spec, job.read)
+        recording = open_spec(root, spec, job.read)
         found = lay_out(
             recording,
             job.clip,
@@ -164,16 +164,8 @@ def _clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[
             ledger=Ledger(),
         )
         yield from clip_recording(recording, job.clip, surveyed=found)
-        return
-    except FormatError as err:
-        fault = {"reason": err.reason, "offset": err.offset, "message": err.message}
-    except EventKitError as err:
-        fault = {"reason": "unusable", "offset": None, "message": str(err)}
-    except OSError as err:
-        if err.filename is None or str(job.store) in str(err.filename):
-            raise
-        fault = {"reason": "io", "offset": None, "message": str(err)}
-    raise _RecordingFailed(spec.id, {"file": spec.events or spec.rgb, **fault})
+    except (EventKitError, OSError) as err:
+        raise _RecordingFailed(spec.id, fault_of(err, root, spec)) from err
 
 
 def _clip_facts(spec: RecordingSpec, scan: dict[str, Any]) -> dict[str, Any]:

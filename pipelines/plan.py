@@ -116,7 +116,7 @@ def _shape(scan: dict[str, Any]) -> tuple[Any, ...]:
 
 def _quarantine(found: Discovery, scans: list[dict[str, Any]]) -> list[dict[str, Any]]:
     bad = [
-        {"recording": spec.id, "stage": "scan", "file": spec.events or spec.rgb, **scan["fault"]}
+        {"recording": spec.id, "stage": "scan", **scan["fault"]}
         for spec, scan in zip(found.recordings, scans, strict=True)
         if scan["fault"] is not None
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -27,10 +28,9 @@ from pipelines.executors import Pool
 from pipelines.progress import progress
 from pipelines.receipts import HIDDEN, hash_file
 
-SCAN_FILE = f"{HIDDEN}/scan.jsonl"
-
-
 logger = logging.getLogger(__name__)
+
+SCAN_FILE = f"{HIDDEN}/scan.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +94,29 @@ def scan_recording(job: ScanJob) -> dict[str, Any]:
         _refuse_empty(root, result["files"])
         recording = open_spec(root, job.spec, job.read)
         result.update(_facts(recording, survey(recording, job.clip), job.clip))
-    except FormatError as err:
-        result["fault"] = {"reason": err.reason, "offset": err.offset, "message": err.message}
-    except EventKitError as err:
-        if err.exit_code != 2 or isinstance(err, ImportError):
-            raise
-        result["fault"] = {"reason": "unusable", "offset": None, "message": str(err)}
-    except OSError as err:
-        result["fault"] = {"reason": "io", "offset": None, "message": str(err)}
+    except (EventKitError, OSError) as err:
+        result["fault"] = fault_of(err, root, job.spec)
     return result
+
+
+def fault_of(err: EventKitError | OSError, root: Path, spec: RecordingSpec) -> dict[str, Any]:
+    """Return what is wrong with a recording, as it stands in the quarantine.
+
+    Paths are relative to the root, so that the same damage gives the same bytes anywhere. What is
+    no fault of the recording (a missing library, a full disk) is raised again.
+    """
+    fault = {"file": spec.events or spec.rgb, "reason": "unusable", "offset": None}
+    if isinstance(err, FormatError):
+        if err.path is not None and Path(err.path).is_relative_to(root):
+            fault["file"] = Path(err.path).relative_to(root).as_posix()
+        return {**fault, "reason": err.reason, "offset": err.offset, "message": err.message}
+    if isinstance(err, OSError) and not isinstance(err, EventKitError):
+        if err.filename is None or not Path(os.fsdecode(err.filename)).is_relative_to(root):
+            raise err
+        return {**fault, "reason": "io", "message": err.strerror or "cannot be read"}
+    if err.exit_code != 2 or isinstance(err, ImportError):
+        raise err
+    return {**fault, "message": str(err).replace(f"{root}{os.sep}", "")}
 
 
 def _refuse_empty(root: Path, files: list[dict[str, Any]]) -> None:
@@ -159,7 +173,12 @@ def settle_geometry(scans: list[dict[str, Any]]) -> None:
                 f"recordings without geometry, got events that need {width}x{height}; "
                 "give --sensor-size WxH"
             )
-            scan["fault"] = {"reason": "outside_sensor", "offset": None, "message": message}
+            scan["fault"] = {
+                "file": scan["files"][0]["path"],
+                "reason": "outside_sensor",
+                "offset": None,
+                "message": message,
+            }
 
 
 def raw_clip_bytes(facts: dict[str, Any]) -> int:

@@ -95,8 +95,10 @@ def decode_pixels(data: bytes, *, path: Path | str) -> NDArray[Any]:
             image.load()
             return _to_array(image)
     except Exception as err:  # a damaged file makes Pillow fail in any way it likes
-        reason = "truncated" if "truncated" in str(err).lower() else "corrupt"
-        msg = f"expected an image, got one that cannot be decoded ({err})"
+        # Pillow names the object in memory, whose address differs from run to run.
+        why = re.sub(r" <_io\.BytesIO object at 0x[0-9a-f]+>", "", str(err))
+        reason = "truncated" if "truncated" in why.lower() else "corrupt"
+        msg = f"expected an image, got one that cannot be decoded ({why})"
         raise FormatError(msg, path=path, offset=0, reason=reason) from err
 
 

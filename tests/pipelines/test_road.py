@@ -544,3 +544,19 @@ def test_unfinished_work_never_ends_with_zero_when_the_reader_goes_away(
     finished = (tmp_path / "store" / ".eventkit" / "receipts" / "pack-00000.json").is_file()
     assert finished == (done.returncode == 0)
     assert "Traceback" not in done.stderr
+
+
+def test_the_same_damage_gives_the_same_bytes_elsewhere(raw: Path, tool, tmp_path: Path) -> None:
+    (raw / "train" / "c0" / "0001.bin").write_bytes(b"abc")
+    (raw / "train" / "c1" / "0000.png").write_bytes(b"broken")
+    shutil.copytree(raw, tmp_path / "other" / "place")
+
+    tool("convert", raw)
+    tool("shard")
+    tool("convert", tmp_path / "other" / "place", "--out", "store2")
+    tool("shard", "store2", "--out", "shards2")
+
+    quarantine = (tmp_path / "store/.eventkit/quarantine.jsonl").read_text()
+    assert quarantine == (tmp_path / "store2/.eventkit/quarantine.jsonl").read_text()
+    assert '"file":"train/c1/0000.png"' in quarantine
+    assert tree_bytes(tmp_path / "shards") == tree_bytes(tmp_path / "shards2")
