@@ -37,19 +37,32 @@ def run(command: click.Command, *, name: str, go_on: str = GO_ON) -> NoReturn:
     go_on : str
         What to say after an interruption.
     """
-    result: Any = None
-    with exit_codes(go_on=go_on):
-        try:
-            # Not command.main: it turns a closed pipe into exit code 1 on its own.
-            with command.make_context(name, sys.argv[1:]) as context:
-                result = command.invoke(context)
-        except click.exceptions.Exit as err:
-            raise SystemExit(err.exit_code) from None
-        except click.ClickException as err:
-            err.show()
-            raise SystemExit(err.exit_code) from None
-        sys.stdout.flush()
+    try:
+        with exit_codes(go_on=go_on):
+            result = _invoke(command, name)
+    except SystemExit as stop:
+        if stop.code in (130, 143):
+            # What was interrupted (an event loop in the middle of a write, say) would complain at
+            # the interpreter's end, and nothing is lost: what has no receipt is made again.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(stop.code)
+        raise
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _invoke(command: click.Command, name: str) -> Any:
+    try:
+        # Not command.main: it turns a closed pipe into exit code 1 on its own.
+        with command.make_context(name, sys.argv[1:]) as context:
+            result = command.invoke(context)
+    except click.exceptions.Exit as err:
+        raise SystemExit(err.exit_code) from None
+    except click.ClickException as err:
+        err.show()
+        raise SystemExit(err.exit_code) from None
+    sys.stdout.flush()
+    return result
 
 
 @contextmanager
