@@ -160,16 +160,16 @@ def open_store(path: str | Path) -> Store:
     if not plan.is_file():
         msg = f"{folder}: expected a store of `eventkit convert`, found no .eventkit/plan.json"
         raise MissingDataError(msg)
-    names = [str(pack["name"]) for pack in _entries(plan, "packs")]
-    identity = json.loads(plan.read_bytes()).get("plan_id")
+    identity, packs = _read_entries(plan, "packs")
+    names = [str(pack["name"]) for pack in packs]
     finished = []
     for name in names:
         receipt = folder / ".eventkit" / "receipts" / f"{name}.json"
         if not receipt.is_file():
             msg = f"{folder}: pack {name} is not finished; run the same `eventkit convert` again"
             raise MissingDataError(msg)
-        files = _entries(receipt, "files")
-        if json.loads(receipt.read_bytes()).get("plan_id") != identity:
+        owner, files = _read_entries(receipt, "files")
+        if owner != identity:
             msg = f"{folder}: pack {name} is of another plan; run the same `eventkit convert` again"
             raise DamageError(msg)
         check_files(folder, files)
@@ -178,16 +178,17 @@ def open_store(path: str | Path) -> Store:
     return Store(folder, finished)
 
 
-def _entries(path: Path, key: str) -> list[dict[str, Any]]:
-    """Return a list of objects from a JSON file of ours."""
+def _read_entries(path: Path, key: str) -> tuple[str | None, list[dict[str, Any]]]:
+    """Return the plan id and a list of objects from a JSON file of ours."""
     try:
-        entries = json.loads(path.read_bytes())[key]
+        content = json.loads(path.read_bytes())
+        entries = content[key]
         if not all(isinstance(entry, dict) for entry in entries):
             raise TypeError(key)
     except (ValueError, KeyError, TypeError) as err:
         msg = f"{path}: expected a JSON object with {key!r}, got a damaged file; convert again"
         raise DamageError(msg) from err
-    return list(entries)
+    return content.get("plan_id"), list(entries)
 
 
 def check_files(folder: Path, files: list[dict[str, Any]]) -> None:

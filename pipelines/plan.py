@@ -79,6 +79,15 @@ def freeze(
     return plan
 
 
+def differing_settings(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what differs, in words; compared as JSON, which knows no tuples."""
+    return [
+        f"{key} {there.get(key)} there, {now.get(key)} now"
+        for key in sorted(set(there) | set(now))
+        if encode_json(there.get(key)) != encode_json(now.get(key))
+    ]
+
+
 def pack_file(store: Path, name: str) -> Path:
     """Where the recordings of a pack are listed."""
     return store / HIDDEN / "packs" / f"{name}.json"
@@ -142,12 +151,7 @@ def _inputs(scans: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def _other_plan(
     store: Path, old: dict[str, Any], settings: dict[str, Any], scans: list[dict[str, Any]]
 ) -> SettingsError:
-    keys = sorted(set(old["settings"]) | set(settings))
-    differing = [
-        f"{key} {old['settings'].get(key)} there, {settings.get(key)} now"
-        for key in keys
-        if encode_json(old["settings"].get(key)) != encode_json(settings.get(key))
-    ]
+    differing = differing_settings(old["settings"], settings)
     inputs = hashlib.sha256(encode_json(sorted(_inputs(scans)))).hexdigest()
     if inputs != old["inputs"]:
         differing.append("the recordings (added, removed or changed)")

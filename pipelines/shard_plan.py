@@ -12,6 +12,7 @@ from typing import Any
 from eventkit.errors import SettingsError
 from eventkit.samples import encode_json, sample_key
 from eventkit.store import Store
+from pipelines.plan import differing_settings
 from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path, write_atomic
 from pipelines.shard_task import ShardSettings
 
@@ -117,12 +118,7 @@ def freeze_shards(out: Path, plan: dict[str, Any]) -> None:
         return
     if old["plan_id"] == plan["plan_id"]:
         return
-    keys = sorted(set(old["settings"]) | set(plan["settings"]))
-    differing = [
-        f"{key} {old['settings'].get(key)} there, {plan['settings'].get(key)} now"
-        for key in keys
-        if old["settings"].get(key) != plan["settings"].get(key)
-    ]
+    differing = differing_settings(old["settings"], plan["settings"])
     if old["store_plan_id"] != plan["store_plan_id"]:
         differing.append("the store")
     if not differing:

@@ -95,10 +95,13 @@ def checked(
         ledger.decoded += raw.t.size
         if not raw.t.size:
             continue
-        outside = _outside(raw, sensor_size)
-        if on_error == "raise":
-            _raise_first_fault(raw, outside, latest, seen, path=path, size=sensor_size)
-        chunk, latest = _settle(raw, outside, latest, ledger, on_error=on_error)
+        outside, back = _outside(raw, sensor_size), _backwards(raw.t, latest)
+        if outside is None and back is None:
+            chunk, latest = Chunk(_events(raw.x, raw.y, raw.t, raw.p)), int(raw.t[-1])
+        elif on_error == "raise":
+            raise _first_fault(raw, outside, back, latest, seen, path=path, size=sensor_size)
+        else:
+            chunk, latest = _settle(raw, outside, latest, ledger, on_error=on_error)
         ledger.drop({reason: times.size for reason, times in chunk.dropped.items()})
         seen += raw.t.size
         yield chunk
@@ -115,21 +118,19 @@ def _outside(raw: RawChunk, size: tuple[int, int] | None) -> NDArray[np.bool_] |
     return bad
 
 
-def _raise_first_fault(
+def _first_fault(
     raw: RawChunk,
     outside: NDArray[np.bool_] | None,
+    back: NDArray[np.bool_] | None,
     latest: int,
     seen: int,
     *,
     path: Path,
     size: tuple[int, int] | None,
-) -> None:
-    back = _backwards(raw.t, latest)
+) -> FormatError:
     first_back = int(np.argmax(back)) if back is not None else raw.t.size
     first_outside = int(np.argmax(outside)) if outside is not None else raw.t.size
     i = min(first_back, first_outside)
-    if i == raw.t.size:
-        return
     if first_outside <= first_back:
         where = f"inside the {size[0]}x{size[1]} sensor" if size else "at places within 0..65535"
         msg = (
@@ -137,13 +138,13 @@ def _raise_first_fault(
             f"at event {seen + i}; give the true --sensor-size, "
             "or --on-error skip to drop and count such events"
         )
-        raise FormatError(msg, path=path, offset=raw.byte_of(i), reason="outside_sensor")
+        return FormatError(msg, path=path, offset=raw.byte_of(i), reason="outside_sensor")
     before = max(latest, int(raw.t[:i].max(initial=np.iinfo(np.int64).min)))
     msg = (
         f"expected times that do not decrease, got {int(raw.t[i])} us after {before} us "
         f"at event {seen + i}; --on-error skip drops such events, repair moves them up"
     )
-    raise FormatError(msg, path=path, offset=raw.byte_of(i), reason="backwards_time")
+    return FormatError(msg, path=path, offset=raw.byte_of(i), reason="backwards_time")
 
 
 def _backwards(t: NDArray[np.int64], latest: int) -> NDArray[np.bool_] | None:
@@ -183,10 +184,13 @@ def _settle(
             x, y, t, p = x[keep], y[keep], t[keep], p[keep]
     if t.size:
         latest = max(latest, int(t[-1]))
-    events = Events.from_checked(
+    return Chunk(_events(x, y, t, p), dropped), latest
+
+
+def _events(x: NDArray[Any], y: NDArray[Any], t: NDArray[np.int64], p: NDArray[np.int8]) -> Events:
+    return Events.from_checked(
         x.astype(np.uint16, copy=False),
         y.astype(np.uint16, copy=False),
         t,
         p.astype(np.int8, copy=False),
     )
-    return Chunk(events, dropped), latest
