@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eventkit.errors import FormatError, SettingsError
+from eventkit.errors import SettingsError
 from eventkit.readers import readers
 from eventkit.samples import encode_json
 from eventkit.survey import ClipSettings
@@ -27,7 +27,7 @@ from pipelines.receipts import (
     remove_temporaries,
     write_atomic,
 )
-from pipelines.scan import ReadSettings, ScanJob, scan_all
+from pipelines.scan import ReadSettings, ScanJob, raise_fault, scan_all
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ def convert_raw(
         had_plan = read_plan(store) is not None
         jobs = [ScanJob(str(found.root), spec, clip, read) for spec in found.recordings]
         with open_pool(run.executor, workers=run.workers, tasks=len(jobs)) as pool:
-            scans = scan_all(jobs, store, pool)
+            scans = scan_all(jobs, store, pool, strict=run.strict)
             plan = freeze(store, settings_dict(clip, read, layout), found, scans)
             total = len(found.recordings) + len(found.missing)
             _stop_if_strict(plan["quarantine"], run)
@@ -161,13 +161,7 @@ def _run_packs(
 
 def _stop_if_strict(quarantine: list[dict[str, Any]], run: RunSettings) -> None:
     if run.strict and quarantine:
-        bad = quarantine[0]
-        raise FormatError(
-            bad["message"],
-            path=bad["file"] or bad["recording"],
-            offset=bad["offset"],
-            reason=bad["reason"],
-        )
+        raise_fault(quarantine[0])
 
 
 def _check_max_bad(bad: int, total: int, run: RunSettings) -> None:

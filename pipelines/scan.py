@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -187,8 +187,18 @@ def raw_clip_bytes(facts: dict[str, Any]) -> int:
     return 2 * (events + int(np.prod(facts["rgb_shape"])))
 
 
-def scan_all(jobs: list[ScanJob], store: Path, pool: Pool) -> list[dict[str, Any]]:
+def raise_fault(fault: dict[str, Any]) -> NoReturn:
+    """Raise what was found wrong with a recording, for runs that stop at it."""
+    where = fault["file"] or fault.get("recording")
+    raise FormatError(fault["message"], path=where, offset=fault["offset"], reason=fault["reason"])
+
+
+def scan_all(
+    jobs: list[ScanJob], store: Path, pool: Pool, *, strict: bool = False
+) -> list[dict[str, Any]]:
     """Scan every recording, taking results of an earlier scan where nothing changed.
+
+    With ``strict`` the first recording that cannot be used is raised at once.
 
     Returns
     -------
@@ -213,6 +223,8 @@ def scan_all(jobs: list[ScanJob], store: Path, pool: Pool) -> list[dict[str, Any
                 log.write(encode_json({"stamp": stamps[job.spec.id], **result}) + b"\n")
                 log.flush()
                 bar.advance(1)
+                if strict and result["fault"] is not None:
+                    raise_fault(result["fault"])
     scans = [dict(results[job.spec.id]) for job in jobs]
     settle_geometry(scans)
     return scans

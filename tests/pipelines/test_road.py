@@ -190,6 +190,17 @@ def test_strict_stops_at_the_first_bad_recording(raw: Path, tool, tmp_path: Path
     assert result.returncode == 2
     assert "0001.bin" in result.stderr
     assert not list((tmp_path / "store").glob("*.zarr"))
+    # A second strict run finds the fault among the results that were kept.
+    assert tool("convert", raw, "--strict").returncode == 2
+
+
+def test_strict_does_not_look_at_what_follows(raw: Path, tool, tmp_path: Path) -> None:
+    (raw / "test" / "c0" / "0000.bin").write_bytes(b"abc")
+
+    result = tool("convert", raw, "--strict", "--executor", "inline")
+
+    assert result.returncode == 2
+    assert len((tmp_path / "store/.eventkit/scan.jsonl").read_text().splitlines()) == 1
 
 
 def test_too_many_bad_recordings_fail_the_run(raw: Path, tool) -> None:
