@@ -1,17 +1,103 @@
-"""Windows in time and the index ranges of the events in them; nothing is copied.
+"""Windows of a stream and the index ranges of the events in them; nothing is copied.
 
-Windows are (T, 2) int64 microseconds, half-open ``[start, stop)``, in order, not overlapping. All
-arithmetic is on integers, so edges do not depend on rounding and 16 bins nest exactly in 8.
+A window is half-open. By time it is ``[start, stop)`` in int64 microseconds, by count a range of
+event numbers. All arithmetic is on integers, so edges do not depend on rounding and 16 bins nest
+exactly in 8. Windows are in order of start and of stop; they may overlap or leave gaps.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eventkit.errors import SettingsError
+from eventkit.events import Events
+
+if TYPE_CHECKING:
+    from eventkit.adaptive import Bisection
 
 MAX_WINDOWS = 1 << 24
+Last = Literal["include", "exclude"]
+
+
+class WindowRule(TypedDict, total=False):
+    """How a stream is cut: at most one of ``window_us, count, edges_us, adaptive`` and ``bins``.
+
+    Keys
+    ----
+    window_us : int, microseconds
+        Windows of this length from the first event on, one every ``stride_us`` (default: the
+        length). The last one holds the last event and may reach beyond it.
+    count : int
+        Windows of this many events, one every ``stride`` events (default: the count).
+    edges_us : (T + 1,) integers, microseconds
+        Given edges; events before the first and from the last on are in no window.
+    adaptive : Bisection
+        Cut where the scene changes, see `eventkit.adaptive`.
+    last : {"include", "exclude"}
+        ``exclude`` ends the windows at the last event, which is then in none (the edge rule of
+        many peers), and leaves out a last window that is not full.
+    """
+
+    window_us: int | None
+    stride_us: int | None
+    count: int | None
+    stride: int | None
+    edges_us: ArrayLike | None
+    adaptive: Bisection | None
+    last: Last
+
+
+class BinRule(WindowRule, total=False):
+    """A `WindowRule`, or ``bins`` windows of equal time from the first event to the last."""
+
+    bins: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """T windows, by time or by event number.
+
+    Parameters
+    ----------
+    spans : (T, 2) int64, microseconds
+        Start and stop. Of windows by number: the first event and one past the last one's time.
+    numbers : (T, 2) int64, optional
+        Ranges of event numbers, of windows by count.
+    """
+
+    spans: NDArray[np.int64]
+    numbers: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of_edges(cls, edges: ArrayLike) -> Windows:
+        """Windows between (T + 1,) edges, microseconds."""
+        return cls(windows_of_edges(edges))
+
+    def __len__(self) -> int:
+        return int(self.spans.shape[0])
+
+    def ranges(self, t: NDArray[np.int64], *, before: int = 0) -> NDArray[np.int64]:
+        """Return the (T, 2) index ranges into a chunk ``t`` that follows ``before`` events."""
+        if self.numbers is None:
+            return index_ranges(t, self.spans)
+        found: NDArray[np.int64] = (self.numbers - before).clip(0, t.size)
+        return found
+
+
+def is_whole(value: object, low: int = 1, high: int = (1 << 63) - 1) -> bool:
+    """Return whether ``value`` is an integer, no bool, from ``low`` to ``high``.
+
+    Examples
+    --------
+    >>> [is_whole(value) for value in (3, 3.0, True, "3", None, 0)]
+    [True, False, False, False, False, False]
+    """
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return bool(integer and low <= value <= high)  # type: ignore[operator]
 
 
 def equal_edges(start: int, stop: int, bins: int) -> NDArray[np.int64]:
@@ -25,6 +111,9 @@ def equal_edges(start: int, stop: int, bins: int) -> NDArray[np.int64]:
     if bins < 1:
         msg = f"expected at least one bin, got {bins}"
         raise SettingsError(msg)
+    if bins > MAX_WINDOWS:
+        msg = f"expected at most {MAX_WINDOWS} bins, got {bins}"
+        raise SettingsError(msg)
     if stop <= start:
         msg = f"expected a window that ends after it starts, got [{start}, {stop})"
         raise SettingsError(msg)
@@ -35,9 +124,16 @@ def equal_edges(start: int, stop: int, bins: int) -> NDArray[np.int64]:
 
 def windows_of_edges(edges: ArrayLike) -> NDArray[np.int64]:
     """Turn (T + 1,) edges into (T, 2) windows; edges must not decrease."""
-    array = np.asarray(edges)
+    try:
+        array = np.asarray(edges)
+    except ValueError as err:  # lists of unequal lengths
+        msg = "expected at least two integer edges in microseconds, got lists of unequal lengths"
+        raise SettingsError(msg) from err
     if array.ndim != 1 or array.size < 2 or array.dtype.kind not in "iu":
         msg = f"expected at least two integer edges in microseconds, got {array.dtype}{array.shape}"
+        raise SettingsError(msg)
+    if array.dtype.kind == "u" and (array > np.uint64((1 << 63) - 1)).any():
+        msg = f"expected edges below 2^63 us, got {array.max()}"
         raise SettingsError(msg)
     array = array.astype(np.int64)
     if (array[1:] < array[:-1]).any():
@@ -47,50 +143,140 @@ def windows_of_edges(edges: ArrayLike) -> NDArray[np.int64]:
 
 
 def windows(
-    t: NDArray[np.int64],
+    events: Events,
     *,
+    sensor_size: tuple[int, int] | None = None,
     bins: int | None = None,
     window_us: int | None = None,
+    stride_us: int | None = None,
+    count: int | None = None,
+    stride: int | None = None,
     edges_us: ArrayLike | None = None,
-) -> NDArray[np.int64]:
-    """Return the windows of a stream; exactly one of the three rules must be given.
+    adaptive: Bisection | None = None,
+    last: Last = "include",
+) -> Windows:
+    """Cut a stream into windows; see `WindowRule`. Without a rule the stream is one window.
 
     Parameters
     ----------
-    t : (N,) int64, microseconds
-        Sorted.
-    bins : int
-        Equal time from the first event to one past the last, so the last event is kept. A
-        stream without events has the windows of a stream of one event at 0.
-    window_us : int, microseconds
-        Windows of this length from the first event; the last one holds the last event and may
-        reach beyond it.
-    edges_us : (T + 1,) integers, microseconds
-        Given edges; events before the first and from the last on are in no window.
+    events : Events
+        Without events, windows are those of a stream of one event at time 0.
+    sensor_size : (W, H)
+        Needed for ``adaptive``.
+
+    Raises
+    ------
+    SettingsError
+        If rules are mixed, a length is not positive, or there would be too many windows.
+
+    Examples
+    --------
+    >>> ev = Events(x=[0] * 4, y=[0] * 4, t=[0, 4, 8, 10], p=[1] * 4)
+    >>> windows(ev, window_us=5).spans.tolist()
+    [[0, 5], [5, 10], [10, 15]]
+    >>> windows(ev, window_us=5, last="exclude").spans.tolist()
+    [[0, 5], [5, 10]]
+    >>> windows(ev, count=3).numbers.tolist()
+    [[0, 3], [3, 4]]
     """
-    given = [
-        n
-        for n, v in (("bins", bins), ("window_us", window_us), ("edges_us", edges_us))
-        if v is not None
-    ]
-    if len(given) != 1:
-        msg = f"expected one of bins, window_us, edges_us, got {' and '.join(given) or 'none'}"
-        raise SettingsError(msg)
+    _check_rule(bins, window_us, stride_us, count, stride, edges_us, adaptive, last)
+    t = events.t
+    # Python integers: sums of NumPy's narrow ones would wrap.
+    bins, window_us, stride_us, count, stride = (
+        None if value is None else int(value)
+        for value in (bins, window_us, stride_us, count, stride)
+    )
     if edges_us is not None:
-        return windows_of_edges(edges_us)
-    first, last = (int(t[0]), int(t[-1])) if t.size else (0, 0)
-    if bins is not None:
-        return windows_of_edges(equal_edges(first, last + 1, bins))
-    assert window_us is not None
-    if window_us < 1:
-        msg = f"expected a window of at least 1 us, got {window_us}"
+        return Windows.of_edges(edges_us)
+    if adaptive is not None:
+        if sensor_size is None:
+            msg = "adaptive windows need sensor_size"
+            raise SettingsError(msg)
+        return adaptive.cut(events, sensor_size=sensor_size)
+    if count is not None:
+        return _by_count(t, count, stride if stride is not None else count, last)
+    first, end = (int(t[0]), int(t[-1])) if t.size else (0, 0)
+    if window_us is not None:
+        return _by_length(first, end, window_us, stride_us or window_us, last)
+    stop = end + (last == "include")
+    if stop == first:  # all events at one time, and that time left out
+        return Windows(np.full((bins or 1, 2), first, np.int64))
+    return Windows.of_edges(equal_edges(first, stop, bins or 1))
+
+
+def _check_rule(
+    bins: int | None,
+    window_us: int | None,
+    stride_us: int | None,
+    count: int | None,
+    stride: int | None,
+    edges_us: ArrayLike | None,
+    adaptive: Bisection | None,
+    last: str,
+) -> None:
+    rules = {
+        "bins": bins,
+        "window_us": window_us,
+        "count": count,
+        "edges_us": edges_us,
+        "adaptive": adaptive,
+    }
+    given = [name for name, value in rules.items() if value is not None]
+    if len(given) > 1:
+        msg = f"expected one of {', '.join(rules)}, got {' and '.join(given)}"
         raise SettingsError(msg)
-    count = (last - first) // window_us + 1
-    if count > MAX_WINDOWS:
-        msg = f"expected at most {MAX_WINDOWS} windows, {window_us} us makes {count}"
+    for name, value, owner in (("stride_us", stride_us, window_us), ("stride", stride, count)):
+        if value is not None and owner is None:
+            msg = f"{name} goes with {'window_us' if name == 'stride_us' else 'count'}"
+            raise SettingsError(msg)
+    lengths = {
+        "bins": bins,
+        "window_us": window_us,
+        "stride_us": stride_us,
+        "count": count,
+        "stride": stride,
+    }
+    for name, value in lengths.items():
+        if value is not None and not is_whole(value):
+            msg = f"expected {name} of at least 1, got {value!r}"
+            raise SettingsError(msg)
+    if not isinstance(last, str) or last not in ("include", "exclude"):
+        msg = f"expected last 'include' or 'exclude', got {last!r}"
         raise SettingsError(msg)
-    _check_times(first, first + count * window_us)
-    return windows_of_edges(first + window_us * np.arange(count + 1, dtype=np.int64))
+
+
+def _by_length(first: int, end: int, length: int, stride: int, last: Last) -> Windows:
+    """Windows from ``first`` on until one holds ``end``; a stride beyond the length leaves gaps."""
+    span = end - first
+    if last == "include":
+        total = min(span // stride, -(-max(0, span + 1 - length) // stride)) + 1
+    else:
+        total = max(0, (span - length) // stride + 1)
+    if total > MAX_WINDOWS:
+        msg = f"expected at most {MAX_WINDOWS} windows, {length} us every {stride} makes {total}"
+        raise SettingsError(msg)
+    _check_times(first, first + (max(total, 1) - 1) * stride + length)
+    starts = first + stride * np.arange(total, dtype=np.int64)
+    return Windows(np.stack([starts, starts + length], axis=1))
+
+
+def _by_count(t: NDArray[np.int64], length: int, stride: int, last: Last) -> Windows:
+    size = t.size
+    if last == "include":
+        total = min((size - 1) // stride, -(-max(0, size - length) // stride)) + 1 if size else 0
+    else:
+        total = max(0, (size - length) // stride + 1)
+    if total > MAX_WINDOWS:
+        msg = (
+            f"expected at most {MAX_WINDOWS} windows, {length} every {stride} events makes {total}"
+        )
+        raise SettingsError(msg)
+    starts = stride * np.arange(total, dtype=np.int64)
+    numbers = np.stack([starts, np.minimum(starts + length, size)], axis=1)
+    if total:
+        _check_times(int(t[0]), int(t[numbers[-1, 1] - 1]) + 1)
+    spans = np.stack([t[numbers[:, 0]], t[numbers[:, 1] - 1] + 1], axis=1)
+    return Windows(spans, numbers)
 
 
 def _check_times(start: int, stop: int) -> None:
