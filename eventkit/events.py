@@ -127,6 +127,10 @@ class Events:
         InvalidEventsError
             If a column is missing, named twice, or breaks the rules of `Events`.
         """
+        if not isinstance(data, np.ndarray | Mapping):
+            found = type(data).__name__  # type: ignore[unreachable]
+            msg = f"expected a structured array or a mapping of columns, got {found}"
+            raise InvalidEventsError(msg)
         names = tuple(data.dtype.names or ()) if isinstance(data, np.ndarray) else tuple(data)
         columns = {column: np.asarray(data[name]) for column, name in field_names(names).items()}
         _check_lengths(columns)

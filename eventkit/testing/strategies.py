@@ -113,6 +113,38 @@ def parts(draw: DrawFn, stream: Events, *, max_parts: int = 5) -> list[Events]:
 
 
 @st.composite
+def window_rules(draw: DrawFn, stream: Events, *, bins: bool = True) -> dict[str, Any]:
+    """Draw a window rule for a stream: none, bins, lengths, counts or edges, some with gaps.
+
+    Parameters
+    ----------
+    stream : Events
+    bins : bool
+        Whether ``bins`` is a rule; it is not for representations with bins of their own.
+    """
+    first, last = (int(stream.t[0]), int(stream.t[-1])) if len(stream) else (0, 0)
+    # Windows shorter than this would be too many to run through.
+    length = st.integers(max(1, (last - first) // 20), max(2, 2 * (last - first)))
+    number = st.integers(1, max(2, len(stream)))
+    end = st.sampled_from(["include", "exclude"])
+    kinds: list[SearchStrategy[dict[str, Any]]] = [
+        st.fixed_dictionaries({}, optional={"last": end}),
+        st.fixed_dictionaries({"window_us": length}, optional={"stride_us": length, "last": end}),
+        st.fixed_dictionaries({"count": number}, optional={"stride": number, "last": end}),
+        st.fixed_dictionaries(
+            {
+                "edges_us": st.lists(
+                    st.integers(first - 50, last + 50), min_size=2, max_size=6
+                ).map(sorted)
+            }
+        ),
+    ]
+    if bins:
+        kinds.append(st.fixed_dictionaries({"bins": st.integers(1, 9)}, optional={"last": end}))
+    return draw(st.one_of(kinds))
+
+
+@st.composite
 def raw_chunks(
     draw: DrawFn,
     *,
