@@ -50,6 +50,7 @@ def align(
     bins: int,
     rule: WindowRule = "time",
     event_window: EventWindow = "interval",
+    spans: NDArray[np.int64] | None = None,
 ) -> Alignment:
     """Lay windows over the clip ``[start, stop)`` and pair each with a frame.
 
@@ -62,12 +63,15 @@ def align(
     rule : {"time", "rgb"}
     event_window : {"interval", "exposure"}
         For ``rgb`` only.
+    spans : (T, 2) int64, microseconds, optional
+        Windows of the rule ``time``; default equal time.
     """
     if rule == "rgb" and frames is not None and len(frames) > 1:
         found = _between_exposures(frames, start, stop, bins, event_window)
         if found is not None:
             return found
-    spans = windows_of_edges(equal_edges(start, stop, bins))
+    if spans is None:
+        spans = windows_of_edges(equal_edges(start, stop, bins))
     if frames is None or not len(frames):
         index = np.full(bins, -1, np.int64)
     else:

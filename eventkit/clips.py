@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.align import Alignment, align
+from eventkit.clip_settings import ClipSettings
 from eventkit.differences import frame_difference
 from eventkit.events import Events
 from eventkit.frames import Picture, to_uint8
 from eventkit.ledger import Ledger
+from eventkit.preprocess import preprocess
 from eventkit.recording import Chunk, Recording
-from eventkit.representations import (
-    accumulate_counts,
-    accumulate_voxels,
-    empty_counts,
-    empty_voxels,
-)
-from eventkit.survey import ClipSettings, Survey, survey
+from eventkit.representations import Representation
+from eventkit.representations.clip import own_windows
+from eventkit.slicing import Windows, index_ranges
+from eventkit.survey import Survey, survey
 
 
 @dataclass(slots=True)
@@ -38,7 +37,7 @@ class Clip:
     index : int
         Position within the recording.
     events : (T, C, H, W)
-        Counts (C = 2, OFF and ON) or voxels (C = 1).
+        Frames of the representation, as it is stored: counts have C = 2, OFF and ON.
     rgb : (T, H, W, C) uint8
         C is 1 or 3; zeros where ``has_rgb`` is false.
     encoded : tuple of T bytes, optional
@@ -47,11 +46,20 @@ class Clip:
     windows_us, exposure_us : (T, 2) int64, microseconds
     rgb_index : (T,) int64
     binned, clipped : (T,) int64
+        Events met in each window, and those that found a full cell. A stack knows the latter as a
+        total of the clip, which stands in the first window.
     decoded : int
-        ``decoded == binned.sum() + sum(dropped.values())``; for counts
-        ``events.sum() + clipped.sum() == binned.sum()``.
+        ``decoded == binned.sum() + sum(dropped.values())``; for representations whose ``mass`` is
+        ``counts`` also ``events.sum() + clipped.sum() == binned.sum()``.
+    diff_events : (T - 1, C, H, W), optional
+        Absolute; of frames of signed integers in the unsigned type of the same width, which holds
+        every difference.
     flags : tuple of str
         ``rgb_fallback``: windows "rgb" found too few exposures.
+    raw_events : Events, optional
+        What the frames were made of, and the events in no window.
+    span_us : (start, stop), microseconds, optional
+        The clip is ``[start, stop)``; windows may leave parts of it out.
     """
 
     index: int
@@ -73,6 +81,8 @@ class Clip:
     diff_events: NDArray[Any] | None = None
     diff_rgb: NDArray[np.uint8] | None = None
     flags: tuple[str, ...] = ()
+    raw_events: Events | None = None
+    span_us: tuple[int, int] | None = None
 
 
 def clip_recording(
@@ -97,65 +107,100 @@ def clip_recording(
     ``clip.decoded`` is their number.
     """
     found = survey(recording, settings) if surveyed is None else surveyed
-    alignments = [
-        align(
-            found.frames,
-            start=start,
-            stop=stop,
-            bins=settings.bins,
-            rule=settings.windows,
-            event_window=settings.event_window,
-        )
-        for start, stop in found.spans
-    ]
+    recording = preprocess(recording, settings.preprocessing)
+    representation = settings.make_representation()
+    alignments = [_align(found, settings, representation, span) for span in found.spans]
     pictures = _pictures(found, alignments)
-    for index, accumulator in enumerate(_accumulate(recording, found, alignments, settings)):
+    windows = [alignment.windows for alignment in alignments]
+    sides = _accumulate(recording, found, windows, representation, keep=settings.raw_events)
+    for index, side in enumerate(sides):
         picked = list(next(pictures))
-        yield _finish(index, accumulator, alignments[index], picked, found, recording, settings)
+        yield _finish(index, side, alignments[index], picked, found, recording, settings)
 
 
-@dataclass(slots=True)
-class _Accumulator:
-    """The event side of one clip while it fills."""
+def _align(
+    found: Survey, settings: ClipSettings, representation: Representation, span: tuple[int, int]
+) -> Alignment:
+    start, stop = span
+    return align(
+        found.frames,
+        start=start,
+        stop=stop,
+        bins=settings.bins,
+        rule=settings.windows,
+        event_window=settings.event_window,
+        spans=own_windows(representation, start=start, stop=stop, bins=settings.bins),
+    )
 
-    span: tuple[int, int]
-    windows: NDArray[np.int64]
-    out: NDArray[Any]
-    voxel_range: tuple[int, int] | None
-    binned: NDArray[np.int64]
-    clipped: NDArray[np.int64]
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
+
+class _EventSide:
+    """The event side of one clip while it fills.
+
+    Frames of windows take the clip's windows. A stack takes the clip as one window and has bins of
+    its own in it; its events are counted in T equal times.
+    """
+
+    def __init__(
+        self,
+        representation: Representation,
+        span: tuple[int, int],
+        windows: NDArray[np.int64],
+        size: tuple[int, int],
+        *,
+        keep: bool,
+    ) -> None:
+        self._representation = representation
+        self._windows = windows
+        spans = np.array([span], np.int64) if representation.stack else windows
+        self._filling = representation.accumulator(Windows(spans), sensor_size=size)
+        self.binned = np.zeros(len(windows), np.int64)
+        self.kept = 0
+        self.dropped: Counter[str] = Counter()
+        self.raw: list[Events] | None = [] if keep else None
 
     def add(self, events: Events) -> None:
         """Add events of this clip; they come in time order, in any number of parts."""
-        if self.voxel_range is not None:
-            accumulate_voxels(events, *self.voxel_range, self.out[:, 0])
-            t = events.t
-            self.binned += np.diff(np.searchsorted(t, np.append(self.windows[:, 0], self.span[1])))
-        else:
-            binned, clipped = accumulate_counts(events, self.windows, self.out)
-            self.binned += binned
-            self.clipped += clipped
+        self._filling.update(events)
+        ranges = index_ranges(events.t, self._windows)
+        self.binned += ranges[:, 1] - ranges[:, 0]
         self.kept += len(events)
+        if self.raw is not None:
+            self.raw.append(events)
+
+    def finish(self) -> NDArray[Any]:
+        """Return the frames as they are stored, (T, C, H, W)."""
+        return np.ascontiguousarray(self._representation.as_stored(self._filling.finish()))
+
+    @property
+    def clipped(self) -> NDArray[np.int64]:
+        """(T,) events that found a full cell; a stack's are known as a total, in the first bin."""
+        found = np.zeros(len(self._windows), np.int64)
+        found[: self._filling.clipped.size] = self._filling.clipped
+        return found
 
 
 def _accumulate(
     recording: Recording,
     found: Survey,
-    alignments: list[Alignment],
-    settings: ClipSettings,
-) -> Iterator[_Accumulator]:
+    windows: list[NDArray[np.int64]],
+    representation: Representation,
+    *,
+    keep: bool,
+) -> Iterator[_EventSide]:
     """Yield the filled event side of each clip, in order, in one pass over the chunks.
 
     Drops are kept until the end: a damaged word has a damaged time, so a drop may lie ahead of
     events that are still to come, and must not make the clip in between end early.
     """
-    size = _event_size(recording, found)
     starts = np.array([start for start, _ in found.spans], np.int64)
     dropped: dict[int, Counter[str]] = {}
     current = 0
-    active = _new_accumulator(found, alignments, settings, size, current)
+    size = _event_size(recording, found)
+
+    def begin(clip: int) -> _EventSide:
+        return _EventSide(representation, found.spans[clip], windows[clip], size, keep=keep)
+
+    active = begin(current)
     for chunk in recording.chunks(Ledger()):
         _book_drops(chunk, starts, dropped, first_open=current)
         for clip, events in _by_clip(chunk.events, starts, found.spans[-1][1]):
@@ -163,13 +208,13 @@ def _accumulate(
                 active.dropped = dropped.pop(current, Counter())
                 yield active
                 current += 1
-                active = _new_accumulator(found, alignments, settings, size, current)
+                active = begin(current)
             active.add(events)
     for clip in range(current, len(found.spans)):
         active.dropped = dropped.pop(clip, Counter())
         yield active
         if clip + 1 < len(found.spans):
-            active = _new_accumulator(found, alignments, settings, size, clip + 1)
+            active = begin(clip + 1)
 
 
 def _by_clip(events: Events, starts: NDArray[np.int64], end: int) -> Iterator[tuple[int, Events]]:
@@ -194,26 +239,6 @@ def _book_drops(
             dropped.setdefault(int(clip), Counter())[reason] += int(count)
 
 
-def _new_accumulator(
-    found: Survey,
-    alignments: list[Alignment],
-    settings: ClipSettings,
-    size: tuple[int, int],
-    index: int,
-) -> _Accumulator:
-    start, stop = found.spans[index]
-    bins = settings.bins
-    voxel_range = None
-    if settings.family == "voxel":
-        out: NDArray[Any] = empty_voxels(bins, size)[:, None]
-        voxel_range = (start, stop - 1)
-    else:
-        out = empty_counts(bins, size, settings.dtype)
-    zeros = np.zeros(bins, np.int64)
-    windows = alignments[index].windows
-    return _Accumulator((start, stop), windows, out, voxel_range, zeros, zeros.copy())
-
-
 def _event_size(recording: Recording, found: Survey) -> tuple[int, int]:
     if recording.sensor_size is not None:
         return recording.sensor_size
@@ -234,7 +259,7 @@ def _pictures(found: Survey, alignments: list[Alignment]) -> Iterator[list[Pictu
 
 def _finish(
     index: int,
-    side: _Accumulator,
+    side: _EventSide,
     alignment: Alignment,
     pictures: list[Picture],
     found: Survey,
@@ -246,6 +271,7 @@ def _finish(
     if unpaired:
         dropped["unpaired"] = unpaired
     rgb, encoded = _rgb(pictures, settings.bins, _event_size(recording, found))
+    stored = side.finish()
     frames, pick = found.frames, alignment.rgb_index
     if frames is not None:
         exposure = np.stack([frames.start_us[pick], frames.stop_us[pick]], axis=1)
@@ -253,7 +279,7 @@ def _finish(
         exposure = np.full((settings.bins, 2), -1, np.int64)
     return Clip(
         index=index,
-        events=side.out,
+        events=stored,
         rgb=rgb,
         windows_us=alignment.windows,
         exposure_us=exposure,
@@ -268,10 +294,43 @@ def _finish(
         rgb_times=found.rgb_times,
         encoded=encoded,
         rgb_suffix=frames.suffix if frames is not None else "",
-        diff_events=frame_difference(side.out) if settings.diffs else None,
+        diff_events=event_difference(stored) if settings.diffs else None,
         diff_rgb=frame_difference(rgb) if settings.diffs else None,
         flags=("rgb_fallback",) if alignment.fell_back else (),
+        raw_events=None if side.raw is None else Events.concatenate(side.raw),
+        span_us=found.spans[index],
     )
+
+
+def event_difference(frames: NDArray[Any]) -> NDArray[Any]:
+    """Return ``|frames[i + 1] - frames[i]|`` of event frames of any type; it never wraps.
+
+    Parameters
+    ----------
+    frames : (T, C, H, W)
+
+    Returns
+    -------
+    (T - 1, C, H, W)
+        The same dtype; unsigned of the same width for signed integers, uint8 for bool, float32
+        for float16.
+
+    Examples
+    --------
+    >>> event_difference(np.array([[-128], [127]], np.int8))
+    array([[255]], dtype=uint8)
+    """
+    kind = frames.dtype
+    if kind == np.bool_:
+        return frame_difference(frames.view(np.uint8))
+    if kind == np.float16:
+        return frame_difference(frames.astype(np.float32))
+    if kind.kind == "i":
+        # Moved up by half of the range, signed becomes unsigned and no difference changes.
+        unsigned = np.dtype(f"u{kind.itemsize}")
+        half = unsigned.type(1 << (8 * kind.itemsize - 1))
+        return frame_difference(frames.view(unsigned) ^ half)
+    return frame_difference(frames)
 
 
 def _rgb(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from eventkit._optional import require
 from eventkit.clips import Clip
-from eventkit.store import COLUMNS, ENCODING
+from eventkit.events import Events
+from eventkit.store import COLUMNS, ENCODING, RAW_DTYPES
 
 SHARD_BYTES = 64 << 20
 BYTES_CHUNK = 1 << 20
@@ -54,7 +55,8 @@ class PackWriter:
         self._attributes = {**ENCODING, **attributes}
         self._planned = clips
         self._large: dict[str, _ClipColumn] = {}
-        self._images: _ByteColumn | None = None
+        self._images: _FlatColumn | None = None
+        self._raw: dict[str, _FlatColumn] = {}
         self._slots: list[list[int]] = []
         self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self._facts: list[dict[str, Any]] = []
@@ -79,16 +81,22 @@ class PackWriter:
             }
         for name, array in large.items():
             self._large[name].append(array)
+        if clip.raw_events is not None:
+            self._add_events(clip.raw_events)
         self._add_row(record)
 
     def close(self) -> int:
         """Write what is left, the columns and the attributes; return the number of clips."""
-        for column in self._large.values():
-            column.flush()
+        for large in self._large.values():
+            large.flush()
         if self._images is not None:
             self._images.flush()
             self._write("rgb_offsets", np.array(self._images.offsets, np.int64))
             self._write("rgb_slot", np.array(self._slots, np.int64))
+        for column in self._raw.values():
+            column.flush()
+        if self._raw:
+            self._write("raw_offsets", np.array(self._raw["raw_t"].offsets, np.int64))
         for name, values in self._columns.items():
             self._write(name, np.array(values, np.int64))
         self._group.attrs.put({**self._attributes, "clips": self._facts})
@@ -96,12 +104,21 @@ class PackWriter:
 
     def _add_images(self, encoded: tuple[bytes, ...]) -> None:
         if self._images is None:
-            self._images = _ByteColumn(self._group)
+            self._images = _FlatColumn(self._group, "rgb_bytes", "u1", compressors=_crc_only())
         seen: dict[bytes, int] = {}
         for data in encoded:
             if data not in seen:
-                seen[data] = self._images.append(data)
+                seen[data] = self._images.append(np.frombuffer(data, np.uint8))
         self._slots.append([seen[data] for data in encoded])
+
+    def _add_events(self, events: Events) -> None:
+        if not self._raw:
+            self._raw = {
+                f"raw_{name}": _FlatColumn(self._group, f"raw_{name}", kind)
+                for name, kind in RAW_DTYPES.items()
+            }
+        for name in RAW_DTYPES:
+            self._raw[f"raw_{name}"].append(getattr(events, name))
 
     def _add_row(self, record: ClipRecord) -> None:
         clip = record.clip
@@ -127,6 +144,7 @@ class PackWriter:
                 "rgb_static": clip.rgb_static,
                 "rgb_suffix": clip.rgb_suffix if clip.encoded else "",
                 "rgb_times": clip.rgb_times,
+                **({} if clip.span_us is None else {"span_us": list(clip.span_us)}),
             }
         )
         self._rows += 1
@@ -181,39 +199,50 @@ class _ClipColumn:
             self._held = 0
 
 
-class _ByteColumn:
-    """Image files end to end, flushed by whole outer shards."""
+class _FlatColumn:
+    """Pieces of any length end to end (image files, events), flushed by whole outer shards."""
 
-    def __init__(self, group: Any) -> None:
+    def __init__(
+        self, group: Any, name: str, dtype: str, *, compressors: list[Any] | None = None
+    ) -> None:
         self.offsets = [0]
-        self._waiting = bytearray()
+        self._waiting: list[NDArray[Any]] = []
+        self._held = 0
+        size = np.dtype(dtype).itemsize
+        self._shard = SHARD_BYTES // size
         self._array = group.create_array(
-            "rgb_bytes",
+            name,
             shape=(0,),
-            dtype="u1",
-            chunks=(BYTES_CHUNK,),
-            shards=(SHARD_BYTES,),
-            compressors=_crc_only(),
+            dtype=dtype,
+            chunks=(BYTES_CHUNK // size,),
+            shards=(self._shard,),
+            compressors=_compressors() if compressors is None else compressors,
             fill_value=0,
             config={"write_empty_chunks": True},
         )
 
-    def append(self, data: bytes) -> int:
-        self._waiting += data
-        self.offsets.append(self.offsets[-1] + len(data))
-        while len(self._waiting) >= SHARD_BYTES:
-            self._write(SHARD_BYTES)
+    def append(self, piece: NDArray[Any]) -> int:
+        """Add a piece; return its number."""
+        self._waiting.append(piece)
+        self._held += piece.size
+        self.offsets.append(self.offsets[-1] + piece.size)
+        if self._held >= self._shard:
+            joined = np.concatenate(self._waiting)
+            whole = joined.size // self._shard * self._shard
+            for start in range(0, whole, self._shard):
+                self._write(joined[start : start + self._shard])
+            self._waiting, self._held = [joined[whole:]], joined.size - whole
         return len(self.offsets) - 2
 
     def flush(self) -> None:
-        if self._waiting:
-            self._write(len(self._waiting))
+        if self._held:
+            self._write(np.concatenate(self._waiting))
+            self._waiting, self._held = [], 0
 
-    def _write(self, size: int) -> None:
+    def _write(self, values: NDArray[Any]) -> None:
         start = self._array.shape[0]
-        self._array.resize((start + size,))
-        self._array[start : start + size] = np.frombuffer(bytes(self._waiting[:size]), np.uint8)
-        del self._waiting[:size]
+        self._array.resize((start + values.size,))
+        self._array[start : start + values.size] = values
 
 
 def _compressors() -> list[Any]:

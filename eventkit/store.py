@@ -2,16 +2,19 @@
 
 ``<store>/<pack>.zarr`` is a group. Arrays with a clip axis first: ``events`` (n, T, C, H, W),
 ``diff_events``, ``diff_rgb``, and either ``rgb`` (n, T, H, W, C) pixels or the untouched image
-files of a PNG/JPEG source as ``rgb_bytes`` with ``rgb_offsets`` and ``rgb_slot`` (n, T). Small
-columns: windows, exposures, counts, labels. Names, splits and drops stand in the attributes.
+files of a PNG/JPEG source as ``rgb_bytes`` with ``rgb_offsets`` and ``rgb_slot`` (n, T). With
+``--raw-events`` also the events, ``raw_x``, ``raw_y``, ``raw_t`` and ``raw_p`` end to end; clip i
+has those from ``raw_offsets[i]`` to ``raw_offsets[i + 1]``. Small columns: windows, exposures,
+counts, labels. Names, splits and drops stand in the attributes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
-from eventkit.errors import DamageError, MissingDataError
+from eventkit.errors import DamageError, InvalidEventsError, MissingDataError
+from eventkit.events import Events
 
 ENCODING = {"encoding-type": "eventkit-pack", "encoding-version": "1"}
 COLUMNS = (
@@ -34,6 +38,8 @@ COLUMNS = (
     "has_rgb",
 )
 
+RAW_DTYPES = {"x": "u2", "y": "u2", "t": "i8", "p": "i1"}
+
 
 @dataclass(frozen=True, slots=True)
 class StoredClip:
@@ -46,6 +52,21 @@ class StoredClip:
     diff_rgb: NDArray[Any] | None
     columns: dict[str, Any]
     facts: dict[str, Any]
+    _raw: Callable[[], Events] | None = None
+
+    @property
+    def raw_events(self) -> Events:
+        """The events of the clip, in its windows or not; read when asked for.
+
+        Raises
+        ------
+        MissingDataError
+            If the store was made without ``--raw-events``.
+        """
+        if self._raw is None:
+            msg = "this store holds no events, only frames; convert again with --raw-events"
+            raise MissingDataError(msg)
+        return self._raw()
 
 
 class Pack:
@@ -70,6 +91,8 @@ class Pack:
             if "rgb_bytes" in self._arrays:
                 self._offsets = self._arrays["rgb_offsets"][...]
                 self._slots = self._arrays["rgb_slot"][...]
+            if "raw_t" in self._arrays:
+                self._raw_offsets = self._arrays["raw_offsets"][...]
             self.facts: list[dict[str, Any]] = self.attributes["clips"]
 
     def __len__(self) -> int:
@@ -90,7 +113,19 @@ class Pack:
             read.get("diff_rgb"),
             {name: values[i] for name, values in self._columns.items()},
             self.facts[i],
+            partial(self._events, i) if "raw_t" in self._arrays else None,
         )
+
+    def _events(self, i: int) -> Events:
+        """Return the events of a clip, checked anew."""
+        with _damage_of(self.path):
+            span = slice(int(self._raw_offsets[i]), int(self._raw_offsets[i + 1]))
+            columns = {name: self._arrays[f"raw_{name}"][span] for name in RAW_DTYPES}
+        try:
+            return Events(**columns)
+        except InvalidEventsError as err:
+            msg = f"{self.path} is damaged, clip {i}: {err}"
+            raise DamageError(msg) from err
 
     def _images(self, i: int) -> tuple[bytes, ...]:
         """Return the T image files of a clip; a repeated one is read once."""

@@ -1,82 +1,22 @@
-"""Lay out the clips of a recording: settings, time range, spans.
+"""Lay out the clips of a recording: time range, spans.
 
 The first of two passes over a recording; `eventkit.clips` makes the second.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from eventkit.align import EventWindow, WindowRule, on_event_clock
-from eventkit.errors import FormatError, SettingsError
+from eventkit.align import on_event_clock
+from eventkit.clip_settings import ClipSettings as ClipSettings
+from eventkit.errors import FormatError
 from eventkit.frames import Frames
 from eventkit.ledger import Ledger
+from eventkit.preprocess import preprocess
 from eventkit.recording import Recording
-from eventkit.representations import COUNT_DTYPES
 
-REPRESENTATIONS = ("counts:eventkit", "voxel:zhu")
 LONG_CLIP_US = 10_000_000
 MAX_CLIPS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipSettings:
-    """How a recording becomes clips.
-
-    Parameters
-    ----------
-    bins : int
-        Windows a clip.
-    representation : {"counts:eventkit", "voxel:zhu"}
-    dtype : {"u1", "u2", "u4"}
-        Of counts; cells stop at the largest value and the clipped events are counted.
-    windows : {"time", "rgb"}
-        See `eventkit.align`.
-    event_window : {"interval", "exposure"}
-    clip_us : int, microseconds, optional
-        Cut long recordings; default one file, one clip.
-    diffs : bool
-        Also make frame differences of events and RGB.
-    rgb_offset_us : int, microseconds
-        Added to the times of the RGB side.
-    """
-
-    bins: int = 8
-    representation: str = "counts:eventkit"
-    dtype: str = "u1"
-    windows: WindowRule = "time"
-    event_window: EventWindow = "interval"
-    clip_us: int | None = None
-    diffs: bool = True
-    rgb_offset_us: int = 0
-
-    def __post_init__(self) -> None:
-        _one_of("representation", self.representation, REPRESENTATIONS)
-        _one_of("dtype", self.dtype, COUNT_DTYPES)
-        _one_of("windows", self.windows, ("time", "rgb"))
-        _one_of("event_window", self.event_window, ("interval", "exposure"))
-        if not 1 <= self.bins <= 4096:
-            msg = f"expected bins within 1..4096, got {self.bins}"
-            raise SettingsError(msg)
-        if self.clip_us is not None and self.clip_us < self.bins:
-            msg = f"expected clip_us of at least one microsecond a bin, got {self.clip_us}"
-            raise SettingsError(msg)
-        if self.event_window == "exposure" and self.windows != "rgb":
-            msg = "event_window 'exposure' goes with windows 'rgb'"
-            raise SettingsError(msg)
-        if self.family == "voxel" and self.windows == "rgb":
-            msg = "a voxel grid has equal time bins: windows 'rgb' goes with counts"
-            raise SettingsError(msg)
-
-    @property
-    def family(self) -> str:
-        """The part of the representation before the colon."""
-        return self.representation.split(":")[0]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types, for plans and attributes."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +57,7 @@ def survey(recording: Recording, settings: ClipSettings) -> Survey:
     ledger = Ledger()
     first: int | None = None
     last = 0
-    for chunk in recording.chunks(ledger):
+    for chunk in preprocess(recording, settings.preprocessing).chunks(ledger):
         if len(chunk.events):
             first = int(chunk.events.t[0]) if first is None else first
             last = int(chunk.events.t[-1])
@@ -137,13 +77,19 @@ def lay_out(
 
     Parameters
     ----------
+    recording : Recording
+        As it was opened; what `ClipSettings.preprocessing` asks for is done here.
+    settings : ClipSettings
     event_range : (first, last), microseconds, or None without events
     ledger : Ledger
         Of the pass that found them.
     """
+    recording = preprocess(recording, settings.preprocessing)
     frames, rgb_times = recording.frames, ""
     if event_range is None and (frames is None or not len(frames)):
         msg = "expected events or frames, got neither; is the file empty?"
+        if ledger.decoded:
+            msg = f"expected events, all {ledger.decoded} were dropped ({_reasons(ledger)})"
         raise FormatError(msg, path=recording.path, offset=0, reason="empty")
     if event_range is not None and recording.sensor_size is None:
         msg = "the file does not say how large the sensor is; give --sensor-size WxH"
@@ -163,6 +109,10 @@ def lay_out(
         rgb_times=rgb_times,
         ledger=ledger,
     )
+
+
+def _reasons(ledger: Ledger) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(ledger.dropped.items()))
 
 
 def _frame_range(frames: Frames | None) -> tuple[int, int]:
@@ -203,9 +153,3 @@ def _check_overlap(recording: Recording, frames: Frames, first: int, last: int) 
             "--rgb-offset-us moves them"
         )
         raise FormatError(msg, path=recording.path, reason="no_rgb_overlap")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        msg = f"expected {name} among {', '.join(known)}, got {value!r}"
-        raise SettingsError(msg)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eventkit._optional import check_installed
-from eventkit.cli.options import SIZE
+from eventkit.cli.options import BOX, SIZE
+from eventkit.clip_settings import ClipSettings
+from eventkit.homography import load_homography
 from eventkit.representations import COUNT_DTYPES
 from eventkit.samples import CODECS
-from eventkit.survey import REPRESENTATIONS, ClipSettings
 from pipelines.datasets.discover import LAYOUTS
 from pipelines.executors import EXECUTORS, RunSettings, open_pool
+
+if TYPE_CHECKING:
+    from pipelines.convert import Outcome
 
 QUARANTINED = 3
 _LIBRARIES = ("zarr", "google_crc32c", "PIL", "rich")
@@ -45,10 +49,18 @@ def _run_options(command: Any) -> Any:
     "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RAW..."
 )
 @click.option("--out", type=click.Path(path_type=Path), default="store", show_default=True)
-@click.option("--bins", type=int, default=8, show_default=True, help="Windows a clip.")
+@click.option("--bins", type=int, help="Windows a clip.  [default: 8]")
 @click.option("--clip-us", type=int, help="Cut recordings into clips of this length.")
-@click.option("--representation", type=click.Choice(REPRESENTATIONS), default=REPRESENTATIONS[0])
-@click.option("--dtype", type=click.Choice(COUNT_DTYPES), default="u1", show_default=True)
+@click.option(
+    "--repr",
+    "--representation",
+    "representation",
+    default="counts:eventkit",
+    show_default=True,
+    metavar="NAME[,SETTING=VALUE...]",
+    help="Any name of eventkit.representations.names(), as voxel:zhu,bins=5.",
+)
+@click.option("--dtype", type=click.Choice(COUNT_DTYPES), help="Of counts.  [default: u1]")
 @click.option(
     "--windows",
     type=click.Choice(["time", "rgb"]),
@@ -64,6 +76,29 @@ def _run_options(command: Any) -> Any:
 )
 @click.option("--diffs/--no-diffs", default=True, help="Store frame differences.")
 @click.option("--rgb-offset-us", type=int, default=0, help="Added to RGB times.")
+@click.option(
+    "--homography",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="3x3 matrix, RGB pixel to event pixel: puts RGB on the events' grid.",
+)
+@click.option("--crop", type=BOX, help="Keep the events in this box of the sensor.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="NAME[:SETTING=VALUE...][,NAME...]",
+    help="Filters on events, in order, as hot-pixels,background:within_us=2000.",
+)
+@click.option(
+    "--downsample",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Divide the places of events by this.",
+)
+@click.option("--size", type=SIZE, help="Bring events to this grid, not larger than theirs.")
+@click.option("--raw-events", is_flag=True, help="Keep the events beside the frames.")
 @click.option("--sensor-size", type=SIZE, help="For formats that do not say.")
 @click.option(
     "--time-unit",
@@ -95,6 +130,8 @@ def convert(
     max_bad: float,
     executor: str,
     workers: int | None,
+    filters: tuple[str, ...],
+    homography: Path | None,
     **clip_options: Any,
 ) -> int:
     """Convert RAW recordings (folders or files) to frames and differences in a Zarr store.
@@ -102,6 +139,9 @@ def convert(
     Understands list files (`<class>/<recording> <frames> <label>`), class folders with or without
     train/ val/ test/ above them, event files with an image, video or image folder of the same
     name, and AEDAT4 files that hold both. Prints what it understood before it starts.
+
+    Events pass --crop, --filter, --downsample and --size in this order before clips are cut; RGB
+    stays as it is unless --homography brings it to the same grid.
     """
     check_installed(_LIBRARIES, extra="pipelines", purpose="eventkit convert")
     from pipelines.convert import convert_raw
@@ -110,7 +150,11 @@ def convert(
     outcome = convert_raw(
         sources,
         out,
-        clip=ClipSettings(**clip_options),
+        clip=ClipSettings(
+            filters=tuple(spec for text in filters for spec in text.split(",")),
+            homography=None if homography is None else _matrix(homography),
+            **clip_options,
+        ),
         read=ReadSettings(
             on_error=on_error, sensor_size=sensor_size, time_unit=time_unit, format=format_name
         ),
@@ -122,7 +166,7 @@ def convert(
         click.echo(f"{out}: finished before, nothing to do")
     both = outcome.totals.get("both", 0)
     click.echo(f"{out}: {outcome.clips:,} clips, {both:,} with events and RGB")
-    click.echo(f"  {_balance(outcome.totals, outcome.dropped)}")
+    click.echo(f"  {_balance(outcome)}")
     for note in outcome.notes:
         click.echo(f"  note: {note}")
     if not outcome.quarantine:
@@ -136,14 +180,18 @@ def convert(
     return QUARANTINED
 
 
-def _balance(totals: dict[str, int], dropped: dict[str, int]) -> str:
-    """Return the mass balance in words."""
-    frames = totals.get("binned", 0) - totals.get("clipped", 0)
-    reasons = " + ".join(f"{n:,} dropped ({reason})" for reason, n in dropped.items())
-    return (
-        f"{totals.get('decoded', 0):,} events decoded = {frames:,} in frames "
-        f"+ {totals.get('clipped', 0):,} clipped + {reasons or '0 dropped'}"
-    )
+def _matrix(path: Path) -> tuple[float, ...]:
+    return tuple(load_homography(path).ravel().tolist())
+
+
+def _balance(outcome: Outcome) -> str:
+    """Return the mass balance in words; frames that keep no counts show where events were met."""
+    totals = outcome.totals
+    reasons = " + ".join(f"{n:,} dropped ({reason})" for reason, n in outcome.dropped.items())
+    met, full = totals.get("binned", 0), totals.get("clipped", 0)
+    counted = f"{met - full:,} in frames + {full:,} clipped"
+    kept = counted if outcome.mass == "counts" else f"{met:,} in windows"
+    return f"{totals.get('decoded', 0):,} events decoded = {kept} + {reasons or '0 dropped'}"
 
 
 @click.command("shard")

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.readers import readers
 from eventkit.samples import encode_json
-from eventkit.survey import ClipSettings
 from pipelines.datasets.discover import Discovery, Layout, discover
 from pipelines.executors import Pool, RunSettings, open_pool
 from pipelines.lock import locked
@@ -43,6 +43,7 @@ class Outcome:
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     did_nothing: bool = False
     notes: list[str] = field(default_factory=list)
+    mass: str = "counts"
 
 
 def convert_raw(
@@ -195,9 +196,8 @@ def _convert_outcome(
         )
     if totals["clipped"]:
         share = totals["clipped"] / max(totals["binned"], 1)
-        notes.append(
-            f"{totals['clipped']:,} events ({share:.3%}) met a full cell; --dtype u2 keeps them"
-        )
+        cure = "; --dtype u2 keeps them" if plan["settings"]["mass"] == "counts" else ""
+        notes.append(f"{totals['clipped']:,} events ({share:.3%}) met a full cell{cure}")
     blind = sum(bool(scan.get("event_side")) and not scan["event_range"] for scan in scans)
     if blind:
         notes.append(f"{blind} recordings have an event side without events: RGB only")
@@ -213,7 +213,8 @@ def _convert_outcome(
     notes.extend(
         f"{n} recordings: sensor {why}; --sensor-size overrides" for why, n in assumed.items()
     )
-    return Outcome(clips, dict(totals), dict(dropped), bad, notes=notes)
+    mass = plan["settings"]["mass"]
+    return Outcome(clips, dict(totals), dict(dropped), bad, notes=notes, mass=mass)
 
 
 def collect_quarantine(store: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:

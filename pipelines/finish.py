@@ -128,9 +128,9 @@ WebDataset tars made by velora-eventkit {manifest["code"]["eventkit"]}, plan
 |---|---|---|---|
 {table}
 
-Members of a sample: {", ".join(manifest["members"])}. `events` is (T, C, H, W): counts
-with channel 0 = OFF, 1 = ON, or voxels; `rgbNN` is the picture of window NN; `cls` the class id
-(-1: none); `json` the times and the mass balance `decoded = binned + dropped`.
+Members of a sample: {", ".join(manifest["members"])}. `events` is (T, C, H, W), the
+representation below (of counts channel 0 is OFF, 1 is ON); `rgbNN` is the picture of window NN;
+`cls` the class id (-1: none); `json` the times and the mass balance `decoded = binned + dropped`.
 
     import webdataset as wds
     for sample in wds.WebDataset("{first}/{first}-000000.tar", shardshuffle=False).decode():

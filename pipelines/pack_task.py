@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eventkit.clip_settings import ClipSettings
 from eventkit.clips import Clip, clip_recording
 from eventkit.errors import EventKitError
 from eventkit.ledger import Ledger
 from eventkit.packs import SHARD_BYTES, ClipRecord, PackWriter
-from eventkit.survey import ClipSettings, lay_out
+from eventkit.survey import lay_out
 from pipelines.datasets.discover import RecordingSpec
 from pipelines.plan import pack_file
 from pipelines.receipts import (

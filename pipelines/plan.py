@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.samples import encode_json
-from eventkit.survey import ClipSettings
 from pipelines.datasets.discover import Discovery, RecordingSpec
 from pipelines.receipts import HIDDEN, read_plan, write_atomic
 from pipelines.scan import ReadSettings, raw_clip_bytes

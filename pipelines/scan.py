@@ -18,11 +18,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 import eventkit
+from eventkit.clip_settings import ClipSettings, stored_form
 from eventkit.errors import EventKitError, FormatError
 from eventkit.events import TimeUnit
+from eventkit.preprocess import preprocess
 from eventkit.recording import OnError, Recording
 from eventkit.samples import encode_json
-from eventkit.survey import LONG_CLIP_US, ClipSettings, Survey, survey
+from eventkit.survey import LONG_CLIP_US, Survey, survey
 from pipelines.datasets.discover import RecordingSpec
 from pipelines.executors import Pool
 from pipelines.progress import progress
@@ -30,6 +32,7 @@ from pipelines.receipts import HIDDEN, hash_file
 
 logger = logging.getLogger(__name__)
 
+RAW_EVENT_BYTES = 13
 SCAN_FILE = f"{HIDDEN}/scan.jsonl"
 
 
@@ -129,8 +132,12 @@ def _refuse_empty(root: Path, files: list[dict[str, Any]]) -> None:
 
 def _facts(recording: Recording, found: Survey, settings: ClipSettings) -> dict[str, Any]:
     frames = found.frames
-    size = recording.sensor_size or (frames.size if frames is not None else (0, 0))
-    channels, kind = (2, settings.dtype) if settings.family == "counts" else (1, "f4")
+    recorded = recording.sensor_size
+    grid = preprocess(recording, settings.preprocessing).sensor_size
+    size = grid or (frames.size if frames is not None else (0, 0))
+    shape, kind = stored_form(
+        settings.make_representation(), bins=settings.bins, sensor_size=(size[0], size[1])
+    )
     if frames is None:
         rgb_shape = [settings.bins, size[1], size[0], 1]
     else:
@@ -139,15 +146,17 @@ def _facts(recording: Recording, found: Survey, settings: ClipSettings) -> dict[
     return {
         "format": recording.format,
         "sensor_size": list(size),
+        "recorded_size": list(recorded or size),
         "geometry_source": recording.geometry_source,
         "event_side": recording.has_events,
         "event_range": list(found.event_range) if found.event_range else None,
         "ledger": found.ledger.as_dict(),
         "clips": len(found.spans),
         "long": settings.clip_us is None and stop - start > LONG_CLIP_US and found.has_events,
-        "events_shape": [settings.bins, channels, size[1], size[0]],
-        "events_dtype": kind,
+        "events_shape": list(shape),
+        "events_dtype": kind.str[1:],
         "rgb_shape": rgb_shape,
+        "raw_bytes": RAW_EVENT_BYTES * found.ledger.kept if settings.raw_events else 0,
         "rgb_suffix": frames.suffix if frames is not None else "",
         "rgb_times": found.rgb_times,
         "notes": recording.notes,
@@ -161,13 +170,13 @@ def settle_geometry(scans: list[dict[str, Any]]) -> None:
     damaged event would move its recording to another sensor. Changes ``scans`` in place.
     """
     assumed = [s for s in scans if s["fault"] is None and "assumed" in s["geometry_source"]]
-    counts = Counter(tuple(scan["sensor_size"]) for scan in assumed)
+    counts = Counter(tuple(scan["recorded_size"]) for scan in assumed)
     if len(counts) < 2:
         return
     usual = max(counts, key=lambda size: (counts[size], -size[0] * size[1]))
     for scan in assumed:
-        if tuple(scan["sensor_size"]) != usual:
-            width, height = scan["sensor_size"]
+        if tuple(scan["recorded_size"]) != usual:
+            width, height = scan["recorded_size"]
             message = (
                 f"expected events inside {usual[0]}x{usual[1]} as in {counts[usual]} other "
                 f"recordings without geometry, got events that need {width}x{height}; "
@@ -182,9 +191,11 @@ def settle_geometry(scans: list[dict[str, Any]]) -> None:
 
 
 def raw_clip_bytes(facts: dict[str, Any]) -> int:
-    """Return the raw bytes of one clip of a scanned recording, differences included."""
+    """Return the raw bytes of one clip of a scanned recording, differences and events included."""
     events = int(np.prod(facts["events_shape"])) * np.dtype(facts["events_dtype"]).itemsize
-    return 2 * (events + int(np.prod(facts["rgb_shape"])))
+    pixels = int(np.prod(facts["rgb_shape"]))
+    raw = int(facts["raw_bytes"]) // max(1, int(facts["clips"]))
+    return int(2 * (events + pixels) + raw)
 
 
 def raise_fault(fault: dict[str, Any]) -> NoReturn:

@@ -61,6 +61,9 @@ def _run(
     store: Path, out: Path, plan: dict[str, Any], settings: ShardSettings, run: RunSettings
 ) -> dict[str, dict[str, Any]]:
     """Write every shard; returns the receipts by name."""
+    representation = plan["settings"]["representation"]
+    # A store from before other families has counts or voxels and does not say what they keep.
+    mass = plan["settings"].get("mass", "counts" if representation.startswith("counts") else "none")
     jobs = [
         ShardJob(
             store=str(store.resolve()),
@@ -70,7 +73,8 @@ def _run(
             clips=tuple(clips),
             settings=settings,
             rgb_suffix=plan["settings"]["rgb_suffix"],
-            representation=plan["settings"]["representation"],
+            representation=representation,
+            mass=mass,
         )
         for name, clips in plan["shards"]
     ]

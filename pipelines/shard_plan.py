@@ -82,7 +82,7 @@ def _estimated_bytes(receipts: list[dict[str, Any]], settings: ShardSettings) ->
         file["bytes"]
         for receipt in receipts
         for file in receipt["files"]
-        if settings.with_diffs or "/diff_" not in file["path"]
+        if "/raw_" not in file["path"] and (settings.with_diffs or "/diff_" not in file["path"])
     )
 
 

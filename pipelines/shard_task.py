@@ -58,6 +58,7 @@ class ShardJob:
     settings: ShardSettings
     rgb_suffix: str
     representation: str
+    mass: str
 
 
 def write_shard(job: ShardJob) -> dict[str, Any]:
@@ -133,6 +134,7 @@ def make_sample(clip: StoredClip, key: str, job: ShardJob) -> Sample:
         "sensor_size": facts["sensor_size"],
         "rgb_size": list(size),
         "representation": job.representation,
+        "mass": job.mass,
         "plan_id": job.plan_id,
     }
     return Sample(

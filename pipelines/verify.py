@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, EventKitError
 from eventkit.samples import decode_images, decode_sample
 from eventkit.shards import MANIFEST, SampleIndex, ShardSet, load_manifest
-from eventkit.store import open_store
+from eventkit.store import StoredClip, open_store
 from pipelines.executors import Pool
 from pipelines.progress import progress
 from pipelines.receipts import hash_file, read_json, read_plan, receipt_path
@@ -143,8 +145,8 @@ def _check_sample(key: str, members: dict[str, bytes], totals: Counter[str]) -> 
     dropped = sum(meta["dropped"].values())
     if meta["decoded"] != meta["binned"] + dropped:
         yield f"{key}: decoded {meta['decoded']} != binned {meta['binned']} + dropped {dropped}"
-    if meta["representation"].startswith("counts"):
-        frames = int(sample.events.sum())
+    if _keeps_counts(meta):
+        frames = _sum(sample.events)
         if frames + meta["clipped"] != meta["binned"]:
             yield f"{key}: frames {frames} + clipped {meta['clipped']} != binned {meta['binned']}"
     if len(sample.rgb) != sample.events.shape[0]:
@@ -154,6 +156,18 @@ def _check_sample(key: str, members: dict[str, bytes], totals: Counter[str]) -> 
     for name in ("decoded", "binned", "clipped"):
         totals[name] += meta[name]
     totals["dropped"] += dropped
+
+
+def _keeps_counts(settings: dict[str, Any]) -> bool:
+    """Tell whether frames and clipped events make up the binned ones."""
+    if "mass" in settings:
+        return bool(settings["mass"] == "counts")
+    return str(settings["representation"]).startswith("counts")  # written before other families
+
+
+def _sum(frames: NDArray[Any]) -> int:
+    """Return the sum of frames; float64 holds it exactly where float32 does not."""
+    return int(frames.sum(dtype=np.float64 if frames.dtype.kind == "f" else None))
 
 
 def _crc32c(path: Path) -> str:
@@ -183,19 +197,27 @@ def verify_store(folder: Path) -> tuple[list[str], dict[str, int]]:
     if not problems:
         with progress("verify", sum(pack["clips"] for pack in plan["packs"]), "clips") as bar:
             for clip in open_store(folder):
-                binned = int(clip.columns["binned"].sum())
-                dropped = sum(clip.facts["dropped"].values())
                 name = f"{clip.facts['recording']} clip {clip.facts['clip']}"
-                if clip.columns["decoded"] != binned + dropped:
-                    problems.append(f"{name}: decoded is not binned + dropped")
-                if plan["settings"]["representation"].startswith("counts") and (
-                    int(clip.events.sum()) + int(clip.columns["clipped"].sum()) != binned
-                ):
-                    problems.append(f"{name}: frames + clipped is not binned")
+                problems.extend(f"{name}: {text}" for text in _check_clip(clip, plan["settings"]))
                 totals["clips"] += 1
                 totals["decoded"] += int(clip.columns["decoded"])
                 bar.advance(1)
     return problems, dict(totals)
+
+
+def _check_clip(clip: StoredClip, settings: dict[str, Any]) -> Iterator[str]:
+    binned = int(clip.columns["binned"].sum())
+    dropped = clip.facts["dropped"]
+    if clip.columns["decoded"] != binned + sum(dropped.values()):
+        yield "decoded is not binned + dropped"
+    if _keeps_counts(settings) and (
+        _sum(clip.events) + int(clip.columns["clipped"].sum()) != binned
+    ):
+        yield "frames + clipped is not binned"
+    if settings.get("raw_events"):
+        kept, met = len(clip.raw_events), binned + dropped.get("unpaired", 0)
+        if kept != met:
+            yield f"{kept} raw events, {met} were binned or unpaired"
 
 
 def _check_files(folder: Path, files: list[dict[str, Any]]) -> Iterator[str]:

@@ -28,6 +28,9 @@ from velora.config import DataSettings
 
 Sense = str  # "rgb" or "event"
 
+# What pictures can be drawn from: family -> channels of a frame.
+_DRAWN = {"counts": (1, 2), "voxel": (1, 2), "image": (3,)}
+
 _HOW_TO_LABEL = (
     "put the recordings into one folder per class, or give `eventkit convert` a list file with "
     "lines `<class>/<recording> <frames> <label>`, then convert and shard again"
@@ -63,12 +66,8 @@ def describe(shards: ShardSet, *, splits: Sequence[str] | None = None) -> DataSp
         Unknown representation, fewer than two classes, missing labels, no samples; says the cure.
     """
     representation = str(shards.manifest.get("settings", {}).get("representation", ""))
-    if representation.split(":")[0] not in {"counts", "voxel"}:
-        msg = (
-            f"{shards.path} holds events as {representation or 'nothing known'!r}; VELoRA draws "
-            "pictures from counts or voxels: convert with `--representation counts:eventkit`"
-        )
-        raise SettingsError(msg)
+    if representation.split(":")[0] not in _DRAWN:
+        raise _cannot_draw(shards, representation)
     filled = [split for split in shards.splits if shards.num_samples(split)]
     if not filled:
         msg = f"{shards.path} holds no samples; look at what `eventkit convert` quarantined"
@@ -79,12 +78,31 @@ def describe(shards: ShardSet, *, splits: Sequence[str] | None = None) -> DataSp
         names = ", ".join(shards.class_names.values()) or "none"
         msg = f"{shards.path} has classes: {names}; a classifier needs at least two"
         raise SettingsError(msg)
+    events = shards.sample(filled[0], 0).events
+    if events.ndim != 4 or events.shape[1] not in _DRAWN[representation.split(":")[0]]:
+        raise _cannot_draw(shards, f"{representation} of shape {events.shape}")
     return DataSpec(
         plan_id=str(shards.manifest["plan_id"]),
-        representation=representation,
-        bins=int(shards.sample(filled[0], 0).events.shape[0]),
+        representation=_as_drawn(representation),
+        bins=int(events.shape[0]),
         classes=dict(sorted(shards.class_names.items())),
     )
+
+
+def _cannot_draw(shards: ShardSet, found: str) -> SettingsError:
+    msg = (
+        f"{shards.path} holds events as {found or 'nothing known'!r}; VELoRA draws pictures from "
+        "counts:..., voxel:... of one or two channels and image:... of three: convert with "
+        "`--repr counts:eventkit`"
+    )
+    return SettingsError(msg)
+
+
+def _as_drawn(representation: str) -> str:
+    """Return the spec without the type of counts: pictures only ask whether a pixel fired."""
+    name, *settings = representation.split(",")
+    kept = [s for s in settings if not (name.startswith("counts") and s.startswith("dtype="))]
+    return ",".join([name, *kept])
 
 
 def check_labels(shards: ShardSet, split: str) -> None:
@@ -145,8 +163,8 @@ class Clip:
         Distinct images; none without RGB.
     rgb_index : (T,) int64
         Which image each frame shows; -1 without RGB.
-    events : (T, 2, H, W) uint8 or (T, 1, H, W) float32
-        Saturated counts or voxels; no frames without events.
+    events : (T, 1, 2 or 3, H, W) uint8 or float32
+        Saturated counts, voxels or pictures; no frames without events.
     """
 
     key: str

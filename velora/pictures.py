@@ -28,11 +28,12 @@ OFF_RGB = (30 / 255, 30 / 255, 200 / 255)
 
 
 def event_pictures(frames: Tensor) -> Tensor:
-    """Paint event frames as red (ON) and blue (OFF) on white.
+    """Paint event frames as red (ON) and blue (OFF) on white; pictures of events stay.
 
     Parameters
     ----------
-    frames : (U, 2, H, W) counts, channel 0 = OFF, 1 = ON; or (U, 1, H, W) signed voxels
+    frames : (U, 2, H, W) counts, channel 0 = OFF, 1 = ON; (U, 1, H, W) signed voxels; or \
+             (U, 3, H, W) uint8 pictures
         A count paints its pixel fully. A voxel paints red where positive and blue where negative,
         as strongly as its absolute value, at most fully.
 
@@ -40,13 +41,18 @@ def event_pictures(frames: Tensor) -> Tensor:
     -------
     (U, 3, H, W) float32 in [0, 1]
     """
+    if frames.shape[1] == 3 and frames.dtype == torch.uint8:
+        return frames.float() / 255
     if frames.shape[1] == 2:
         off, on = (frames[:, i : i + 1].ne(0).float() for i in (0, 1))
     elif frames.shape[1] == 1:
         values = frames.float()
         on, off = values.clamp(0, 1), (-values).clamp(0, 1)
     else:
-        msg = f"event frames have 2 channels (counts) or 1 (voxels), not {frames.shape[1]}"
+        msg = (
+            "event frames have 2 channels (counts), 1 (voxels) or 3 of uint8 (pictures), not "
+            f"{frames.shape[1]} of {frames.dtype}"
+        )
         raise ValueError(msg)
     white = frames.new_ones((1, 3, 1, 1), dtype=torch.float32)
     red = white.new_tensor(ON_RGB).view(1, 3, 1, 1)
@@ -89,7 +95,8 @@ def clip_frames(
     """Make the pictures of a batch on the device, at the trunk's size.
 
     Both senses of a clip are shifted and flipped alike. What a shift brings in from outside is the
-    repeated edge for RGB, and white - no events - for event pictures.
+    repeated edge for RGB and for pictures that came as such, whose ground is not known; white - no
+    events - for those painted here.
     """
     rgb_rows = [len(clip.rgb) for clip in batch.clips]
     event_rows = [len(clip.events) for clip in batch.clips]
@@ -109,9 +116,16 @@ def clip_frames(
             _augmented(rgb, rgb_rows, batch, fill=None), torch.from_numpy(np.stack(rgb_index))
         ),
         "event": Frames(
-            _augmented(events, event_rows, batch, fill=1.0), torch.from_numpy(np.stack(event_index))
+            _augmented(events, event_rows, batch, fill=_ground(batch)),
+            torch.from_numpy(np.stack(event_index)),
         ),
     }
+
+
+def _ground(batch: Batch) -> float | None:
+    """Return the ground of the event pictures: white; None where they came as pictures."""
+    came = any(len(clip.events) and clip.events.shape[1] == 3 for clip in batch.clips)
+    return None if came else 1.0
 
 
 def _starts(rows: list[int]) -> list[int]:

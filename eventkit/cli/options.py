@@ -30,4 +30,26 @@ class SizeType(click.ParamType["tuple[int, int]"]):
         return size
 
 
+class BoxType(click.ParamType["tuple[int, int, int, int]"]):
+    """``X,Y,W,H`` in pixels."""
+
+    name = "X,Y,W,H"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the name as it is; click would write it in capitals."""
+        return self.name
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        """Return (x, y, w, h)."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,5}),(\d{1,5}),(\d{1,5}),(\d{1,5})", str(value))
+        if match is None or not (int(match[3]) and int(match[4])):
+            self.fail(f"expected a box like 10,20,64,48, got {value!r}", param, ctx)
+        return int(match[1]), int(match[2]), int(match[3]), int(match[4])
+
+
 SIZE = SizeType()
+BOX = BoxType()

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,14 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventkit
-from eventkit.clips import Clip, clip_recording
+from eventkit.clips import Clip, clip_recording, event_difference
 from eventkit.differences import frame_difference
 from eventkit.errors import FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.frames import Frames, Picture, Timing
 from eventkit.ledger import Ledger
+from eventkit.rebin import represent_clip
 from eventkit.recording import Chunk, Recording
-from eventkit.representations import count_frames, voxel_grid
+from eventkit.representations import (
+    Representation,
+    count_frames,
+    names,
+    parse,
+    voxel_grid,
+)
+from eventkit.representations.base import BufferedAccumulator
+from eventkit.slicing import Windows
 from eventkit.survey import ClipSettings, cut_spans, survey
 from eventkit.testing.strategies import events, parts
 
@@ -538,12 +549,18 @@ def test_one_bin_has_no_difference() -> None:
         ({"bins": 0}, r"bins within 1\.\.4096, got 0"),
         ({"bins": 5000}, r"bins within 1\.\.4096, got 5000"),
         ({"bins": 8, "clip_us": 7}, "at least one microsecond a bin, got 7"),
-        ({"dtype": "i2"}, "dtype among u1, u2, u4, got 'i2'"),
+        ({"dtype": "i2"}, "dtype among u1, u2, u4, f4, got 'i2'"),
         ({"representation": "counts"}, "representation among"),
         ({"windows": "frames"}, "windows among time, rgb"),
         ({"windows": "rgb", "event_window": "all"}, "event_window among"),
         ({"event_window": "exposure"}, "goes with windows 'rgb'"),
         ({"representation": "voxel:zhu", "windows": "rgb"}, "goes with counts"),
+        ({"representation": "voxel:zhu,bins=5", "bins": 8}, "expected bins 5.* got 8"),
+        ({"representation": "counts:eventkit,dtype=u2", "dtype": "u1"}, "expected dtype u2"),
+        ({"representation": "voxel:zhu", "dtype": "u2"}, "expected dtype f4"),
+        ({"representation": "voxel:zhu,bins=5000"}, r"bins within 1\.\.4096, got 5000"),
+        ({"representation": "counts:tonic,split_by=number"}, "choose split_by=time"),
+        ({"representation": "voxel:zhu,steps=3"}, "bins, normalize"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], words: str) -> None:
@@ -569,6 +586,154 @@ except EventKitError as err:
     )
 
     assert ran.stdout.strip() in ("FormatError", "SettingsError"), ran.stderr[-300:]
+
+
+@pytest.mark.parametrize(
+    ("given", "bins", "dtype", "spec"),
+    [
+        ({}, 8, "u1", "counts:eventkit,dtype=u1"),
+        ({"dtype": "u2", "bins": 3}, 3, "u2", "counts:eventkit,dtype=u2"),
+        ({"representation": "counts:eventkit,dtype=f4"}, 8, "f4", "counts:eventkit,dtype=f4"),
+        ({"representation": "voxel:zhu"}, 8, "f4", "voxel:zhu,bins=8,normalize=none"),
+        ({"representation": "voxel:zhu", "bins": 3}, 3, "f4", "voxel:zhu,bins=3,normalize=none"),
+        (
+            {"representation": "voxel:zhu,bins=5,normalize=nonzero", "bins": 5},
+            5,
+            "f4",
+            "voxel:zhu,bins=5,normalize=nonzero",
+        ),
+    ],
+)
+def test_spec_bins_and_dtype_are_settled_together(
+    given: dict[str, Any], bins: int, dtype: str, spec: str
+) -> None:
+    settings = ClipSettings(**given)
+
+    assert (settings.bins, settings.dtype, settings.representation) == (bins, dtype, spec)
+    assert replace(settings) == settings
+    assert {**settings.as_dict(), "mass": ""} == {**asdict(settings), "mass": ""}
+
+
+# Representations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(Representation):
+    """``mine:flags``: whether there was an event, ON above OFF; from another package."""
+
+    name: ClassVar[str] = "mine:flags"
+    edge: int = 2
+
+    @property
+    def frame_dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.bool_)
+
+    def frame_shape(self, sensor_size: tuple[int, int]) -> tuple[int, int, int]:
+        return 1, 2 * sensor_size[1], sensor_size[0] + self.edge
+
+    def _start(
+        self, windows: Windows, sensor_size: tuple[int, int], out: Any, outside: Any
+    ) -> BufferedAccumulator:
+        return FlagAccumulator(windows, sensor_size=sensor_size, out=out, outside=outside)
+
+
+class FlagAccumulator(BufferedAccumulator):
+    def _fill(self, k: int, events: Events) -> None:
+        self.out[k] = False
+        self.out[k, 0, events.y + self.sensor_size[1] * (1 - events.p), events.x] = True
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package that registers `Flags`."""
+    facts = tmp_path / "mine-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(
+        "[eventkit.representations]\nmine:flags = mine_flags:Flags\n"
+    )
+    module = ModuleType("mine_flags")
+    module.Flags = Flags  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine_flags", module)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_representation_of_another_package_is_a_name_like_any(mine: None) -> None:
+    clip = one(recording_of(stream([0, 9], x=[2, 3])), bins=2, representation="mine:flags,edge=1")
+
+    assert clip.events.shape == (2, 1, 10, 8)
+    assert np.argwhere(clip.events).tolist() == [[0, 0, 1, 2], [1, 0, 1, 3]]
+    assert clip.diff_events.dtype == np.uint8
+    assert clip.diff_events.sum() == 2
+
+
+@given(st.data(), st.sampled_from(names()))
+def test_clips_of_every_name_are_those_of_the_whole_array(data: st.DataObject, name: str) -> None:
+    ev = data.draw(events(min_size=1, sensor_size=(12, 11), max_step_us=50))
+    chunks = data.draw(parts(ev))
+
+    clip = one(recording_of(*chunks, size=(12, 11)), bins=3, representation=name)
+
+    made = parse(ClipSettings(bins=3, representation=name).representation)
+    rule = {} if made.stack else {"bins": 3}
+    whole = made(ev, sensor_size=(12, 11), **rule)
+    assert np.array_equal(clip.events, made.as_stored(whole[None] if made.stack else whole))
+    assert clip.decoded == clip.binned.sum() + sum(clip.dropped.values()) == len(ev)
+    if made.mass == "counts":
+        assert clip.events.sum() + clip.clipped.sum() == clip.binned.sum()
+
+
+def test_a_convention_with_edges_of_its_own_keeps_them() -> None:
+    ev = stream(list(range(11)))
+
+    clip = one(recording_of(ev), bins=3, representation="counts:tonic")
+
+    assert clip.windows_us.tolist() == [[0, 3], [3, 6], [6, 9]]
+    assert clip.binned.tolist() == [3, 3, 3]
+    assert clip.dropped == {"unpaired": 2}
+
+
+def test_what_a_stack_clips_is_a_total_in_the_first_window() -> None:
+    ev = stream([0] * 30 + [9] * 10)
+
+    clip = one(recording_of(ev), bins=2, representation="stack:rvt,count_cutoff=10")
+
+    assert clip.binned.tolist() == [30, 10]
+    assert clip.clipped.tolist() == [20, 0]
+
+
+def test_differences_of_signed_frames_are_unsigned_and_exact() -> None:
+    frames = np.array([[-128, 5], [127, -5]], np.int8)
+
+    found = event_difference(frames)
+
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[255, 10]]
+    assert event_difference(np.array([[0.5], [2]], np.float16)).tolist() == [[1.5]]
+
+
+def test_raw_events_are_those_of_the_clip_in_windows_or_not() -> None:
+    ev = stream([0, 11, 12, 31, 32, 51, 52, 60])
+    recording = recording_of(ev[:3], ev[3:], frames=pictures([10, 30, 50], length=4))
+
+    clip = one(recording, bins=2, windows="rgb", raw_events=True)
+
+    assert clip.raw_events.t.tolist() == ev.t.tolist()
+    assert clip.binned.sum() == 4
+    assert one(recording, bins=2).raw_events is None
+
+
+@pytest.mark.parametrize("name", ["counts:eventkit", "voxel:zhu", "stack:rvt", "surface:sae"])
+def test_raw_events_give_the_frames_of_another_representation(name: str) -> None:
+    ev = stream([0, 3, 10, 14, 19, 27], x=[0, 1, 2, 3, 4, 5])
+    kept = clip_recording(recording_of(ev), ClipSettings(bins=2, clip_us=10, raw_events=True))
+    wanted = ClipSettings(bins=4, clip_us=10, representation=name)
+
+    for clip, fresh in zip(kept, clip_recording(recording_of(ev), wanted), strict=True):
+        made = wanted.make_representation()
+        bins = None if made.stack else 4
+        found = represent_clip(clip.raw_events, clip.span_us, made, sensor_size=SIZE, bins=bins)
+        assert np.array_equal(found, fresh.events)
 
 
 # A real recording

@@ -231,7 +231,7 @@ def test_a_sample_without_pictures_is_damage() -> None:
         ("json", b"\xff\xfe"),
         ("events.npy.gz", b""),
         ("events.npy.gz", b"no gzip"),
-        ("events.npy.gz", gzip.compress(b"no array")),
+        ("events.npy.gz", gzip.compress(b"no array", mtime=0)),
         ("events.npy.gz", encode_array(EVENTS)[:-9]),
         ("events.npy.gz", encode_array(EVENTS)[:30] + b"?" + encode_array(EVENTS)[31:]),
     ],

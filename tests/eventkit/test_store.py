@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from eventkit.clips import Clip
 from eventkit.differences import frame_difference
 from eventkit.errors import DamageError, MissingDataError
+from eventkit.events import Events
 from eventkit.samples import encode_png
 
 zarr = pytest.importorskip("zarr", reason="zarr is not installed")
@@ -300,3 +302,54 @@ def test_a_flipped_byte_in_a_chunk_is_damage(tmp_path: Path, array: str) -> None
         warnings.simplefilter("ignore")
         with pytest.raises(DamageError, match=r"a\.zarr"):
             open_store(folder)[0]
+
+
+# Events beside the frames
+
+
+def test_raw_events_come_back_clip_by_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shards of four events, so that clips begin within a shard and reach over several.
+    monkeypatch.setattr(packs, "SHARD_BYTES", 32)
+    monkeypatch.setattr(packs, "BYTES_CHUNK", 16)
+    rng = np.random.default_rng(3)
+    streams = [
+        Events(
+            x=rng.integers(0, 7, n),
+            y=rng.integers(0, 5, n),
+            t=np.sort(rng.integers(-(2**60), 2**60, n)),
+            p=rng.integers(0, 2, n),
+        )
+        for n in (5, 0, 1, 11)
+    ]
+    clips = [replace(make_clip(i), raw_events=ev) for i, ev in enumerate(streams)]
+
+    write_pack(tmp_path / "p.zarr", clips)
+    pack = Pack(tmp_path / "p.zarr")
+
+    for i, ev in enumerate(streams):
+        found = pack.clip(i).raw_events
+        for name in ("x", "y", "t", "p"):
+            assert np.array_equal(getattr(found, name), getattr(ev, name)), name
+            assert getattr(found, name).dtype == getattr(ev, name).dtype
+
+
+def test_clips_without_any_event_have_empty_raw_events(tmp_path: Path) -> None:
+    write_pack(tmp_path / "p.zarr", [replace(make_clip(0), raw_events=Events.empty())])
+
+    assert len(Pack(tmp_path / "p.zarr").clip(0).raw_events) == 0
+
+
+def test_a_store_without_raw_events_says_how_to_get_them(tmp_path: Path) -> None:
+    write_pack(tmp_path / "p.zarr", [make_clip(0)])
+
+    with pytest.raises(MissingDataError, match="--raw-events"):
+        _ = Pack(tmp_path / "p.zarr").clip(0).raw_events
+
+
+def test_raw_events_that_step_back_are_damage(tmp_path: Path) -> None:
+    ev = Events(x=[0, 1], y=[0, 1], t=[5, 9], p=[0, 1])
+    write_pack(tmp_path / "p.zarr", [replace(make_clip(0), raw_events=ev)])
+    zarr.open_group(str(tmp_path / "p.zarr"), mode="r+")["raw_t"][:] = [9, 5]
+
+    with pytest.raises(DamageError, match="clip 0"):
+        _ = Pack(tmp_path / "p.zarr").clip(0).raw_events

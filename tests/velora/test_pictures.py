@@ -57,6 +57,12 @@ def test_voxels_are_painted_by_sign_and_strength() -> None:
     torch.testing.assert_close(picture[1, 1], (torch.ones(3) + torch.tensor(ON_RGB)) / 2)
 
 
+def test_pictures_of_events_are_shown_as_they_are() -> None:
+    frames = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+
+    torch.testing.assert_close(event_pictures(frames), torch.tensor([0, 0.2, 1]).view(1, 3, 1, 1))
+
+
 def test_event_frames_of_three_channels_are_an_error() -> None:
     with pytest.raises(ValueError, match="2 channels"):
         event_pictures(torch.zeros(1, 3, 2, 2))

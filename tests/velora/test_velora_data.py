@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from velora_helpers import make_sample, write_shards
 
 from eventkit.errors import DamageError, EventKitError
+from eventkit.samples import Sample
 from eventkit.shards import ShardSet
 from velora.config import DataSettings
 from velora.data import (
@@ -103,6 +104,68 @@ def test_large_counts_saturate_at_uint8_and_voxels_keep_their_values(tmp_path: P
     assert open_split(counts)[0].events.dtype == np.uint8
     assert open_split(counts)[0].events.max() == 255
     assert np.array_equal(open_split(signed)[0].events, voxels.events)
+
+
+def of_shape(shape: tuple[int, ...], dtype: str, label: int = 0) -> Sample:
+    sample = make_sample(f"k{label}_000000", label=label, rng=np.random.default_rng(0))
+    object.__setattr__(sample, "events", np.ones(shape, dtype))
+    return sample
+
+
+def test_pictures_of_events_are_clips_as_they_are(tmp_path: Path) -> None:
+    path = write_shards(
+        tmp_path / "s",
+        {"train": [of_shape((3, 3, 4, 5), "u1")]},
+        classes={0: "a", 1: "b"},
+        representation="image:event-ahu,painting=off-over-on",
+    )
+
+    clip = open_split(path)[0]
+
+    assert clip.events.shape == (3, 3, 4, 5)
+    assert clip.events.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("representation", "shape"),
+    [
+        ("voxel:mine", (3, 3, 4, 5)),
+        ("image:mine", (3, 4, 4, 5)),
+        ("stack:rvt", (3, 2, 4, 5)),
+        ("surface:tore,k=4", (3, 8, 4, 5)),
+    ],
+)
+def test_frames_that_no_picture_is_drawn_from_are_refused_with_what_is(
+    tmp_path: Path, representation: str, shape: tuple[int, ...]
+) -> None:
+    path = write_shards(
+        tmp_path / "s",
+        {"train": [of_shape(shape, "u1")]},
+        classes={0: "a", 1: "b"},
+        representation=representation,
+    )
+
+    with pytest.raises(EventKitError, match=r"counts:.*voxel:.*image:.*--repr counts:eventkit"):
+        describe(ShardSet.open(path))
+
+
+def test_the_type_of_counts_does_not_keep_a_run_from_shards(tmp_path: Path) -> None:
+    specs = [
+        describe(
+            ShardSet.open(
+                write_shards(
+                    tmp_path / dtype,
+                    {"train": [of_shape((3, 2, 4, 5), dtype)]},
+                    classes={0: "a", 1: "b"},
+                    representation=f"counts:eventkit,dtype={dtype}",
+                )
+            )
+        )
+        for dtype in ("u1", "u2")
+    ]
+
+    assert specs[0].representation == specs[1].representation == "counts:eventkit"
+    check_fits(*specs)
 
 
 def test_clips_without_a_wanted_sense_are_passed_over(tmp_path: Path) -> None:
