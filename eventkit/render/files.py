@@ -1,0 +1,123 @@
+"""Pictures and films to files that are whole or not there, the same bytes every time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventkit._optional import require
+from eventkit.errors import SettingsError
+
+
+def save_png(path: str | Path, pixels: NDArray[np.uint8]) -> None:
+    """Write a picture as PNG; an older file stays whole until the new one is.
+
+    Parameters
+    ----------
+    path : str or Path
+    pixels : (H, W) or (H, W, 3) uint8
+    """
+    pil = require("PIL.Image", extra="images", purpose="writing PNG files")
+    with _replacing(path) as partial:
+        pil.fromarray(np.ascontiguousarray(pixels)).save(partial, format="PNG")
+
+
+def save_gif(path: str | Path, frames: Iterable[NDArray[np.uint8]], *, fps: float) -> None:
+    """Write a film as GIF that starts again at its end.
+
+    Parameters
+    ----------
+    path : str or Path
+    frames : iterable of (H, W, 3) uint8
+        At least one; of one size. Taken one by one.
+    fps : float
+        Frames a second; GIF knows hundredths of a second only.
+    """
+    pil = require("PIL.Image", extra="images", purpose="writing GIF files")
+    _check_fps(fps)
+    # A palette of its own for every frame and no dithering, which would flicker.
+    films = (
+        pil.fromarray(np.ascontiguousarray(frame)).quantize(256, dither=pil.Dither.NONE)
+        for frame in frames
+    )
+    first = _first(films)
+    with _replacing(path) as partial:
+        first.save(
+            partial,
+            format="GIF",
+            save_all=True,
+            append_images=films,
+            duration=max(10, round(100 / fps) * 10),
+            loop=0,
+        )
+
+
+def save_mp4(path: str | Path, frames: Iterable[NDArray[np.uint8]], *, fps: float) -> None:
+    """Write a film as MP4 (H.264, or MPEG-4 where that is not built in).
+
+    Parameters
+    ----------
+    path : str or Path
+    frames : iterable of (H, W, 3) uint8
+        At least one; of one size, which is made even by repeating the last row and column.
+        Taken one by one.
+    fps : float
+        Frames a second.
+    """
+    av = require("av", extra="images", purpose="writing MP4 files")
+    _check_fps(fps)
+    films = iter(frames)
+    first = _first(films)
+    height, width = first.shape[:2]
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    options = {"crf": "18"} if codec == "libx264" else {"qscale": "3"}
+    # Without bitexact the container names the library, and some of them the time.
+    how = {"fflags": "+bitexact", "movflags": "faststart"}
+    with (
+        _replacing(path) as partial,
+        av.open(str(partial), "w", format="mp4", options=how) as container,
+    ):
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt, stream.options = "yuv420p", options
+        # With several threads the bytes depend on their number.
+        stream.codec_context.thread_count = 1
+        for pixels in chain([first], films):
+            even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _check_fps(fps: float) -> None:
+    if not (np.isfinite(fps) and 0.01 <= fps <= 1000):
+        msg = f"expected 0.01 to 1000 frames a second, got {fps}"
+        raise SettingsError(msg)
+
+
+def _first(frames: Iterator[Any]) -> Any:
+    for frame in frames:
+        return frame
+    msg = "expected a film with at least one frame, got none"
+    raise SettingsError(msg)
+
+
+@contextmanager
+def _replacing(path: str | Path) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; it takes its place when all went well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
