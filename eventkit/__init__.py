@@ -22,12 +22,14 @@ _PUBLIC = {
     "Recording": "eventkit.recording",
     "Sample": "eventkit.samples",
     "ShardSet": "eventkit.shards",
+    "Windows": "eventkit.slicing",
     "clip_recording": "eventkit.clips",
     "count_frames": "eventkit.representations",
     "frame_difference": "eventkit.differences",
     "open": "eventkit.readers",
     "open_store": "eventkit.store",
     "simulate_events": "eventkit.simulate",
+    "time_surface": "eventkit.representations",
     "voxel_grid": "eventkit.representations",
 }
 
@@ -44,10 +46,12 @@ if TYPE_CHECKING:
     from eventkit.readers import open as open
     from eventkit.recording import Recording as Recording
     from eventkit.representations import count_frames as count_frames
+    from eventkit.representations import time_surface as time_surface
     from eventkit.representations import voxel_grid as voxel_grid
     from eventkit.samples import Sample as Sample
     from eventkit.shards import ShardSet as ShardSet
     from eventkit.simulate import simulate_events as simulate_events
+    from eventkit.slicing import Windows as Windows
     from eventkit.store import open_store as open_store
     from eventkit.survey import ClipSettings as ClipSettings
 

@@ -20,7 +20,8 @@ _COMMANDS = {
     "convert": ("pipelines.cli:convert", "Raw recordings to frames and differences, in Zarr."),
     "shard": ("pipelines.cli:shard", "Zarr store to WebDataset tars."),
     "verify": ("pipelines.cli:verify", "Hash, count and balance written shards or a store."),
-    "render": ("eventkit.cli.render:command", "A picture of one clip of a shards folder."),
+    "warmup": ("eventkit.cli.warmup:command", "Compile every kernel now, for all later runs."),
+    "render": ("eventkit.cli.render:command", "Draw a recording, store or shards: PNG, GIF, MP4."),
 }
 
 
