@@ -12,14 +12,43 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 # Before NumPy and Numba: one thread a library, so that kernels are compared and not pools.
-for _name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
-    os.environ.setdefault(f"{_name}_NUM_THREADS", "1")
+for _name in ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMBA_NUM", "RAYON_NUM", "POLARS_MAX"):
+    os.environ.setdefault(f"{_name}_THREADS", "1")
 
 FILL_S = 0.02
+BUDGET_S = 30.0
+"""A row slower than this in all is not called again, but at least in three rounds."""
+
+Rows = dict[str, Callable[[], Any]]
+
+
+@dataclass
+class Report:
+    """The summary that the docs quote: one line a target."""
+
+    lines: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+
+    def add(self, what: str, beside: str, where: str, ratio: float | None, target: float) -> None:
+        """Book one ratio (time of the peer / time of eventkit); None where the peer is absent."""
+        got = "left out" if ratio is None else f"{ratio:.2g}x"
+        verdict = "" if ratio is None else "met" if ratio >= target else "missed"
+        self.lines.append((what, beside, where, f"{got} (target {target:g}x)", verdict))
+
+    def add_limit(self, what: str, beside: str, where: str, ratio: float, limit: float) -> None:
+        """Book a ratio (time of eventkit / time beside) that may not be above ``limit``."""
+        verdict = "met" if ratio <= limit else "missed"
+        self.lines.append((what, beside, where, f"{ratio:.2g}x (at most {limit:g}x)", verdict))
+
+    def print(self) -> None:
+        """Print the table."""
+        print("\n## Summary\n\n| what | beside | where | ratio | |\n|---|---|---|---|---|")
+        for line in self.lines:
+            print("| " + " | ".join(line) + " |")
 
 
 def peer(name: str) -> ModuleType | None:
@@ -31,28 +60,57 @@ def peer(name: str) -> ModuleType | None:
         return None
 
 
-def compare(title: str, rows: dict[str, Callable[[], Any]], *, against: str, rounds: int) -> None:
-    """Print one table: milliseconds, and time(row) / time(against) as the median over rounds."""
+def compare(title: str, rows: Rows, *, against: str, rounds: int) -> dict[str, float]:
+    """Print one table; return time(row) / time(against), the median over rounds.
+
+    Parameters
+    ----------
+    title : str
+    rows : mapping name -> function
+        Each returns fresh output. One that fails at its first call is left out, with the reason.
+    against : str
+        The row that the others are divided by.
+    rounds : int
+    """
     repeats = {}
-    for name, row in rows.items():
-        row()  # compiles and warms
+    for name, row in list(rows.items()):
+        try:
+            row()  # compiles and warms
+        except Exception as err:  # a peer that breaks must not stop the others
+            print(f"left out: {name} ({type(err).__name__}: {str(err)[:100]})")
+            del rows[name]
+            continue
         began = time.perf_counter()
         row()
         repeats[name] = max(1, min(20, int(FILL_S / max(time.perf_counter() - began, 1e-6))))
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    seconds = _rounds(rows, repeats, rounds)
+    print(
+        f"\n### {title} ({rounds} rounds)\n\n| row | ms | x {against} (min .. max) |\n|---|---|---|"
+    )
+    ratios = {}
+    for name, spent in sorted(seconds.items(), key=lambda item: _median(item[1])):
+        pairs = [a / b for a, b in zip(spent, seconds[against], strict=True) if a and b]
+        ratios[name] = statistics.median(pairs)
+        spread = f"{ratios[name]:.3g} ({min(pairs):.3g} .. {max(pairs):.3g})"
+        print(f"| {name} | {_median(spent) * 1e3:.3g} | {spread} |", flush=True)
+    return ratios
+
+
+def _rounds(rows: Rows, repeats: dict[str, int], rounds: int) -> dict[str, list[float | None]]:
+    seconds: dict[str, list[float | None]] = {name: [] for name in rows}
     names = list(rows)
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if turn >= 3 and sum(s for s in seconds[name] if s) > BUDGET_S:
+                seconds[name].append(None)
+                continue
             gc.collect()
             began = time.perf_counter()
             for _ in range(repeats[name]):
                 rows[name]()
             seconds[name].append((time.perf_counter() - began) / repeats[name])
-    print(
-        f"\n### {title} ({rounds} rounds)\n\n| row | ms | x {against} (min .. max) |\n|---|---|---|"
-    )
-    for name, spent in sorted(seconds.items(), key=lambda item: statistics.median(item[1])):
-        ratios = [a / b for a, b in zip(spent, seconds[against], strict=True)]
-        low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-        spread = f"{middle:.3g} ({low:.3g} .. {high:.3g})"
-        print(f"| {name} | {statistics.median(spent) * 1e3:.3g} | {spread} |")
+    return seconds
+
+
+def _median(spent: list[float | None]) -> float:
+    return statistics.median(s for s in spent if s)

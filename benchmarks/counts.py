@@ -1,51 +1,103 @@
-"""Count frames, 8 bins: eventkit beside tonic's ToFrame, one thread, clustered events."""
+"""Count frames, 8 bins: tonic, evutils, eventcv and the scatter limit; one thread."""
 
 from __future__ import annotations
 
 import common
 import numpy as np
+from numba import njit
+from streams import Stream, streams
 
 import eventkit
+from eventkit.slicing import windows
 
 BINS = 8
+# What, ratio wanted: by number of events and sensor.
+TONIC = {
+    "346x260, 1e+06": 60,
+    "346x260, 1e+07": 50,
+    "1280x720, 1e+06": 15,
+    "1280x720, 1e+07": 24,
+    "recording 1280x720": 14,
+}
+PEER = {
+    "346x260, 1e+06": 1.8,
+    "346x260, 1e+07": 1.3,
+    "1280x720, 1e+06": 2.0,
+    "1280x720, 1e+07": 1.6,
+}
 
 
-def clustered_events(n: int, size: tuple[int, int], *, seed: int) -> eventkit.Events:
-    """Events around 40 moving edges and 10 % noise, as a scene gives them."""
-    rng = np.random.default_rng(seed)
-    width, height = size
-    t = np.sort(rng.integers(0, 1_000_000, n))
-    centre = rng.random((40, 2)) * (width, height)
-    speed = rng.normal(0, 60, (40, 2))
-    which = rng.integers(0, 40, n)
-    place = centre[which] + speed[which] * (t / 1e6)[:, None] + rng.normal(0, 6, (n, 2))
-    noise = rng.random(n) < 0.1
-    place[noise] = rng.random((int(noise.sum()), 2)) * (width, height)
-    x, y = (place % (width, height)).astype(np.uint16).T
-    return eventkit.Events(x=x, y=y, t=t, p=rng.integers(0, 2, n))
+@njit(nogil=True)
+def scatter(index, out):
+    for i in range(index.size):
+        out[index[i]] += 1
 
 
-def main(*, rounds: int = 9) -> None:
-    for n, size in ((10**6, (346, 260)), (10**6, (1280, 720)), (10**7, (346, 260))):
-        events = clustered_events(n, size, seed=n)
-        rows = {
-            "eventkit u2": lambda e=events, s=size: eventkit.count_frames(
-                e, sensor_size=s, bins=BINS
-            ),
-            "eventkit u1": lambda e=events, s=size: eventkit.count_frames(
-                e, sensor_size=s, bins=BINS, dtype="u1"
-            ),
-        }
-        if common.peer("tonic"):
-            from tonic.transforms import ToFrame
+def _ranges(stream: Stream) -> np.ndarray:
+    return windows(stream.events, bins=BINS).ranges(stream.events.t)
 
-            kinds = np.dtype([("x", "i2"), ("y", "i2"), ("t", "i8"), ("p", "?")])
-            structured = events.to_structured().astype(kinds)
-            frame = ToFrame((*size, 2), n_time_bins=BINS)
-            rows["tonic ToFrame"] = lambda s=structured, f=frame: f(s)
-        title = f"counts, {n:.0e} events, {size[0]}x{size[1]}"
-        common.compare(title, rows, against="eventkit u2", rounds=rounds)
+
+def scatter_limit(stream: Stream) -> common.Callable[[], None]:
+    """Only ``out[index[i]] += 1`` at flat indices worked out beforehand: the floor."""
+    width, height = stream.size
+    ev, ranges = stream.events, _ranges(stream)
+    bins = np.repeat(np.arange(BINS), ranges[:, 1] - ranges[:, 0])
+    flat = (((2 * bins + ev.p) * height + ev.y) * width + ev.x).astype(np.uint32)
+    out = np.zeros(2 * BINS * width * height, np.uint16)
+    return lambda: scatter(flat, out)
+
+
+def rows_of(stream: Stream) -> common.Rows:
+    width, height = stream.size
+    ev, ranges = stream.events, _ranges(stream)
+    rows: common.Rows = {
+        "eventkit u2": lambda: eventkit.count_frames(ev, sensor_size=stream.size, bins=BINS),
+        "eventkit u1": lambda: eventkit.count_frames(
+            ev, sensor_size=stream.size, bins=BINS, dtype="u1"
+        ),
+        "scatter limit": scatter_limit(stream),
+    }
+    if common.peer("tonic"):
+        from tonic.transforms import ToFrame
+
+        frame, structured = ToFrame((*stream.size, 2), n_time_bins=BINS), stream.tonic
+        rows["tonic ToFrame"] = lambda: frame(structured)
+    if common.peer("evutils"):
+        from evutils.dense import histogram
+        from evutils.types import EventArray
+
+        array = EventArray(t=ev.t, x=ev.x, y=ev.y, p=ev.p.view(np.uint8))
+        rows["evutils histogram (3 channels)"] = lambda: np.stack(
+            [histogram(array[a:z], width, height, dtype=np.uint16) for a, z in ranges]
+        )
+    if eventcv := common.peer("eventcv"):
+        matrix = np.stack([ev.x.astype(np.int64), ev.y, ev.t, ev.p], 1)
+        parts = [
+            eventcv.from_numpy(matrix[a:z], sensor_size=stream.size, time_unit="us")
+            for a, z in ranges
+        ]
+        rows["eventcv count (1 channel, cut beforehand)"] = lambda: [
+            part.count().numpy() for part in parts
+        ]
+    return rows
+
+
+def main(report: common.Report, *, rounds: int = 9) -> None:
+    for stream in streams():
+        ratios = common.compare(
+            f"counts, {stream.label}", rows_of(stream), against="eventkit u2", rounds=rounds
+        )
+        label = stream.label
+        report.add("counts", "tonic ToFrame", label, ratios.get("tonic ToFrame"), TONIC[label])
+        others = [ratios[name] for name in ratios if name.startswith(("evutils", "eventcv"))]
+        if label in PEER:
+            best = min(others) if others else None
+            report.add("counts", "best other peer", label, best, PEER[label])
+        share = 0.4 if label.startswith("recording") else 0.6
+        report.add("counts", "share of the scatter limit", label, ratios["scatter limit"], share)
 
 
 if __name__ == "__main__":
-    main()
+    REPORT = common.Report()
+    main(REPORT)
+    REPORT.print()

@@ -1,20 +1,35 @@
-"""Every table that the docs quote, in one run."""
+"""Every table that the docs quote, in one run; ``--rounds 3`` for a quick look."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 
-import common  # noqa: F401  first: one thread a library
+import common
 import counts
+import differences
+import filters
+import growth
 import memory
+import others
 import startup
+import surfaces
+import threads
+import voxels
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
-    counts.main()
-    startup.main()
+    report = common.Report()
+    for subject in (counts, voxels, surfaces, differences, others, filters, threads):
+        subject.main(report, rounds=rounds)
+    startup.main(report)
+    growth.main()
     memory.main()
+    report.print()
 
 
 if __name__ == "__main__":
