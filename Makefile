@@ -44,7 +44,8 @@ check-long: $(READY)  ## kills, fuzz, accuracy; LONG=slice SEED=n for a part
 bench: $(READY)  ## the tables that the docs quote, beside the peers that are installed
 	$(BIN)/python benchmarks/run_all.py
 
-docs: $(READY)  ## run every example of README and docs
+docs: $(READY)  ## remake the tables and pictures of docs, run every example
+	$(BIN)/python docs/make_representations.py
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean:  ## remove what was built here; .venv stays
