@@ -4,8 +4,9 @@ N events, T windows, H rows, W columns. ``ranges`` (T, 2) int64 are index ranges
 
 Two roads lead to the same counts. A window with many events for its frame is counted in a byte
 table, merged into the frame once: half the memory under the scattered writes, and the frame need
-not be cleared first (1.5x at 1280x720 over counting in uint16, 1.0x at 346x260). A cell that passes
-255 is noted in ``spill`` without a branch. A window with few events is counted in the frame itself.
+not be cleared first (1.9x at 1280x720 over counting in uint16, 1.2x at 346x260). Whether a cell
+passed 255 is OR-ed over a block, and the rare block in which one did is counted again to note where
+(1.2x over noting at once). A window with few events is counted in the frame itself.
 
 The columns are cut into blocks before they are indexed: ``xs[i]`` with ``i`` from
 ``range(xs.size)`` cannot be negative, so LLVM drops the wrap-around test and vectorises the first
@@ -48,6 +49,27 @@ def _indices(
         bad |= np.uint32(px >= w) | np.uint32(py >= h) | np.uint32(pp > 1)
         index[i] = pp * area + py * w + px
     return bool(bad != 0)
+
+
+@kernel
+def _note_spills(
+    index: NDArray[np.uint32],
+    table: NDArray[np.uint8],
+    spill: NDArray[np.uint32],
+    spilled: np.int64,
+) -> np.int64:
+    """Take a block off the table and count it again, noting each cell that passes 255."""
+    for i in range(index.size):
+        k = index[i]
+        table[k] = np.uint8((np.int64(table[k]) + 255) & 255)
+    for i in range(index.size):
+        k = index[i]
+        value = np.uint8((np.int64(table[k]) + 1) & 255)
+        table[k] = value
+        if value == 0:
+            spill[spilled] = k
+            spilled += np.int64(1)
+    return spilled
 
 
 @kernel
@@ -124,18 +146,20 @@ def count(
             continue
         for begin in range(first, stop, PASS):
             end = min(begin + PASS, stop)
-            spilled = np.uint64(0)
+            spilled = np.int64(0)
             for a in range(begin, end, BLOCK):
                 z = min(a + BLOCK, end)
                 if _indices(x[a:z], y[a:z], p[a:z], width, height, index):
                     table[:] = 0
                     return a
+                passed = np.uint8(0)
                 for i in range(z - a):
                     k = index[i]
                     value = np.uint8((np.int64(table[k]) + 1) & 255)
                     table[k] = value
-                    spill[spilled] = k
-                    spilled += np.uint64(value == 0)
-            clipped[b] += _merge(table, spill, np.int64(spilled), fresh[b], top, frame)
+                    passed |= np.uint8(value == 0)
+                if passed:
+                    spilled = _note_spills(index[: z - a], table, spill, spilled)
+            clipped[b] += _merge(table, spill, spilled, fresh[b], top, frame)
             fresh[b] = False
     return -1
