@@ -1,7 +1,7 @@
-"""Two threads that count clips one after the other, beside one: what letting go of the lock is worth.
+"""Two threads beside one, each counting clips in a row: what letting go of the lock is worth.
 
-Each thread has eight clips in a row, as a worker of a pipeline has: handing one clip of a millisecond
-to another thread costs as much as counting it.
+Eight clips in a row, as a worker of a pipeline has them: handing a clip of one millisecond to
+another thread costs as much as counting it.
 """
 
 from __future__ import annotations
