@@ -133,6 +133,9 @@ GOLDENS = {
         bring=lambda a: a.transpose(0, 3, 2, 1),
     ),
     ("formulas", "mdes_10"): Golden("stack:mdes,bins=10"),
+    ("formulas", "event_ahu"): Golden("image:event-ahu"),
+    # The docstring of the class states 2e-6 for its logarithm.
+    ("formulas", "tore_baldwin_3"): Golden("surface:tore,k=3,convention=baldwin", atol=2e-6),
     # Its float32 of the quotient may round a half down.
     ("eventcv", "tencode"): Golden("image:tencode", atol=1),
 }

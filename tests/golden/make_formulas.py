@@ -111,6 +111,30 @@ def mixed_density(ev: Arrays, bins: int) -> np.ndarray:
     return grid.cumsum(axis=0)
 
 
+def event_image(ev: Arrays) -> np.ndarray:
+    """``read_aedat4.py`` of Event-AHU: white, then ON in red, then OFF in blue over it."""
+    picture = np.full((SIZE[1], SIZE[0], 3), 255, np.uint8)
+    for polarity, colour in ((1, (220, 30, 30)), (0, (30, 30, 200))):
+        for x, y, _, p in rows(ev):
+            if p == polarity:
+                picture[y, x] = colour
+    return picture.transpose(2, 0, 1)
+
+
+def tore(ev: Arrays, depth: int, *, low_us: float = 150.0, high_us: float = 5e6) -> np.ndarray:
+    """Baldwin et al.: ``log(age + 1) - log(low + 1)``, at least 0, age at most ``high``.
+
+    Channel ``p * depth + k``: the k-th newest event of polarity p; none yet is as old as can be.
+    """
+    stop = int(ev["t"][-1]) + 1
+    volume = np.full((2 * depth, SIZE[1], SIZE[0]), high_us)
+    for x, y, t, p in rows(ev):
+        queue = volume[p * depth : (p + 1) * depth, y, x]
+        queue[1:] = queue[:-1].copy()
+        queue[0] = min(float(stop - t), high_us)
+    return np.maximum(np.log(volume + 1) - np.log(low_us + 1), 0)
+
+
 def main() -> None:
     ev = stream(SIZE, 800, seed=7, span_us=SPAN_US)
     rng = np.random.default_rng(8)
@@ -127,6 +151,8 @@ def main() -> None:
         "cube_clamp": cube_torch(inside, BINS),
         "sstformer_16_clips": sstformer(ev, 16, 12),
         "mdes_10": mixed_density(ev, 10),
+        "event_ahu": event_image(ev),
+        "tore_baldwin_3": tore(ev, 3),
     }
     save("formulas", __file__, {**ev, "xy": xy}, results, kind="formula", packages=[])
 
