@@ -9,6 +9,7 @@ import warnings
 import common
 import numpy as np
 from streams import Stream, streams
+from surfaces import event_store
 
 from eventkit.representations import make
 
@@ -88,6 +89,21 @@ def hats(stream: Stream) -> common.Rows:
     return rows
 
 
+def speed_invariant(stream: Stream) -> common.Rows:
+    ev, ours = stream.events, make("surface:speed-invariant", polarity="merged", ties="keep")
+    rows: common.Rows = {"eventkit": lambda: ours(ev, sensor_size=stream.size)}
+    if dv := common.peer("dv_processing"):
+        store = event_store(dv, ev)
+
+        def surface() -> object:
+            filled = dv.SpeedInvariantTimeSurface(stream.size)
+            filled.accept(store)
+            return filled.generateFrame()
+
+        rows["dv-processing"] = surface
+    return rows
+
+
 def _eventcv(stream: Stream) -> object:
     eventcv = common.peer("eventcv")
     if eventcv is None:
@@ -99,7 +115,7 @@ def _eventcv(stream: Stream) -> object:
 
 def main(report: common.Report, *, rounds: int = 9) -> None:
     warnings.simplefilter("ignore")
-    subjects = (rvt_histogram, tencode, event_image, binarep, tore, hats)
+    subjects = (rvt_histogram, tencode, event_image, binarep, tore, hats, speed_invariant)
     for stream in streams(large=False):
         if "recording" in stream.label:
             continue
