@@ -159,7 +159,8 @@ class Accumulator(ABC):
     Notes
     -----
     The bits of the result do not depend on where the stream is cut. Memory is that of ``out`` and
-    of a state that does not grow with the stream, but for `BufferedAccumulator`.
+    of a state that does not grow with the stream, but for
+    `eventkit.representations.windowed.BufferedAccumulator`.
     """
 
     def __init__(
@@ -241,52 +242,6 @@ class Accumulator(ABC):
     @abstractmethod
     def _flush(self) -> None:
         """Complete ``out`` when the stream has ended; windows may have met no event at all."""
-
-
-class BufferedAccumulator(Accumulator):
-    """Holds the events of a window until it ends, for formulas that need all of them at once.
-
-    Memory is that of the events of the windows that are open: 13 bytes an event.
-    """
-
-    def __init__(
-        self,
-        windows: Windows,
-        *,
-        sensor_size: tuple[int, int],
-        out: NDArray[Any],
-        outside: Outside = "raise",
-    ) -> None:
-        super().__init__(windows, sensor_size=sensor_size, out=out, outside=outside)
-        self._open: dict[int, list[Events]] = {}
-        self._next = 0
-
-    def _add(self, events: Events, ranges: NDArray[np.int64]) -> int:
-        for k in range(self._next, len(self.windows)):
-            first, last = int(ranges[k, 0]), int(ranges[k, 1])
-            if last > first:
-                part = events[first:last]
-                bad = first_outside(part, self.sensor_size)
-                if bad >= 0:
-                    return first + bad
-                self._open.setdefault(k, []).append(part)
-            if k == self._next and self._ended(k, events):
-                self._complete(k)
-            elif last == first and first == len(events):
-                break  # this window and those after it begin after the chunk
-        return -1
-
-    def _complete(self, k: int) -> None:
-        self._next = k + 1
-        self._fill(k, Events.concatenate(self._open.pop(k, [])))
-
-    def _flush(self) -> None:
-        for k in range(self._next, len(self.windows)):
-            self._complete(k)
-
-    @abstractmethod
-    def _fill(self, k: int, events: Events) -> None:
-        """Write ``out[k]`` from all events of window k, which lie on the sensor."""
 
 
 def _covered(ranges: NDArray[np.int64]) -> int:

@@ -12,7 +12,6 @@ from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.representations.base import (
     Accumulator,
-    BufferedAccumulator,
     CallOptions,
     EventsLike,
     Mass,
@@ -25,7 +24,7 @@ from eventkit.representations.base import (
     inside,
     run,
 )
-from eventkit.representations.pictures import WindowedAccumulator
+from eventkit.representations.windowed import BufferedAccumulator, WindowedAccumulator
 from eventkit.slicing import Windows, equal_edges, is_whole
 
 SST_EDGES = ("whole", "sstformer")

@@ -12,12 +12,12 @@ from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.representations.base import (
     Accumulator,
-    BufferedAccumulator,
     Outside,
     Representation,
     check_choice,
     check_positive,
 )
+from eventkit.representations.windowed import BufferedAccumulator
 from eventkit.slicing import Windows, is_whole
 
 

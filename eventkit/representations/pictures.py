@@ -6,7 +6,6 @@ latest times), and the picture is completed as soon as its window has ended.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Unpack
 
@@ -27,6 +26,7 @@ from eventkit.representations.base import (
     check_choice,
     run,
 )
+from eventkit.representations.windowed import WindowedAccumulator
 from eventkit.slicing import Windows
 
 # The colours of the VisEvent script, with which PokerEvent and HARDVS were drawn.
@@ -34,43 +34,6 @@ ON_RGB = (220, 30, 30)
 OFF_RGB = (30, 30, 200)
 LONGEST_US = (1 << 63) - 1  # a time and a polarity share 64 bits
 PAINTINGS = ("off-over-on", "last-wins")
-
-
-class WindowedAccumulator(Accumulator):
-    """Adds what a chunk has for each open window, and closes windows in order as they end."""
-
-    def __init__(self, windows: Windows, **keywords: Any) -> None:
-        super().__init__(windows, **keywords)
-        self._next = 0
-
-    def _add(self, events: Events, ranges: NDArray[np.int64]) -> int:
-        if not len(events):
-            return -1  # all were outside and dropped
-        for k in range(self._next, len(self.windows)):
-            first, last = int(ranges[k, 0]), int(ranges[k, 1])
-            if last > first:
-                bad = self._add_to(k, events[first:last])
-                if bad >= 0:
-                    return first + bad
-            if k == self._next and self._ended(k, events):
-                self._close(k)
-                self._next = k + 1
-            elif first == last == len(events):
-                break  # this window and those after it begin after the chunk
-        return -1
-
-    def _flush(self) -> None:
-        for k in range(self._next, len(self.windows)):
-            self._close(k)
-        self._next = len(self.windows)
-
-    @abstractmethod
-    def _add_to(self, k: int, events: Events) -> int:
-        """Add events of window k; return as `Accumulator._add` does."""
-
-    @abstractmethod
-    def _close(self, k: int) -> None:
-        """Complete ``out[k]``; the window may have met no event at all."""
 
 
 @dataclass(frozen=True, kw_only=True)

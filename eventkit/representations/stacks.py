@@ -18,12 +18,12 @@ from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.representations.base import (
     Accumulator,
-    BufferedAccumulator,
     Mass,
     Outside,
     Representation,
     check_bins,
 )
+from eventkit.representations.windowed import BufferedAccumulator
 from eventkit.slicing import Windows, is_whole
 
 LATEST_US = (1 << 63) - 1

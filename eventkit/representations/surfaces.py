@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Unpack
 
@@ -22,6 +21,7 @@ from eventkit.representations.base import (
     check_positive,
     run,
 )
+from eventkit.representations.windowed import WindowedAccumulator
 from eventkit.slicing import Windows, is_whole
 
 SURFACE_CONVENTIONS = ("sae", "hots", "speed-invariant")
@@ -143,49 +143,6 @@ def check_radius(radius: int) -> None:
         raise SettingsError(msg)
 
 
-class WindowByWindow(Accumulator):
-    """Hands the events of each window to `_take` in order, and calls `_close` when it has ended.
-
-    With ``memory`` an event that lies in several windows is taken once, by the first.
-    """
-
-    memory: ClassVar[bool] = False
-
-    def __init__(self, windows: Windows, **keywords: Any) -> None:
-        super().__init__(windows, **keywords)
-        self._next = 0
-
-    def _add(self, events: Events, ranges: NDArray[np.int64]) -> int:
-        size, done = len(events), 0
-        for k in range(self._next, len(self.windows)):
-            first, last = (int(v) for v in ranges[k])
-            begin = max(first, done) if self.memory else first
-            if last > begin:
-                bad = self._take(k, events[begin:last])
-                if bad >= 0:
-                    return begin + bad
-                done = last
-            if k == self._next and self._ended(k, events):
-                self._next = k + 1
-                self._close(k)
-            elif first == last == size or (self.memory and done == size):
-                break  # this window and those after it end after the chunk
-        return -1
-
-    def _flush(self) -> None:
-        for k in range(self._next, len(self.windows)):
-            self._close(k)
-        self._next = len(self.windows)
-
-    @abstractmethod
-    def _take(self, k: int, events: Events) -> int:
-        """Take events of window k; return -1 or an index at or before the first outside."""
-
-    @abstractmethod
-    def _close(self, k: int) -> None:
-        """Write ``out[k]``; its events, if any, have all been taken."""
-
-
 def time_type(span: int) -> np.dtype[Any]:
     """Return the type of times relative to the start of ``span`` microseconds."""
     if span >= 1 << 63:
@@ -218,7 +175,7 @@ def fade(
     decay_exp(last, kind(now), kind(floor), scale, out)
 
 
-class ActiveAccumulator(WindowByWindow):
+class ActiveAccumulator(WindowedAccumulator):
     """Surfaces without memory of earlier windows.
 
     Times lie in ``out`` itself until the window ends, so there is no other state; a window of 2^31
@@ -230,7 +187,7 @@ class ActiveAccumulator(WindowByWindow):
         self._settings = settings
         self._open: dict[int, NDArray[Any]] = {}
 
-    def _take(self, k: int, events: Events) -> int:
+    def _add_to(self, k: int, events: Events) -> int:
         start, stop = (int(v) for v in self.windows.spans[k])
         if k not in self._open:
             kind, cells = time_type(stop - start), self.out[k].reshape(-1)
@@ -249,7 +206,7 @@ class ActiveAccumulator(WindowByWindow):
         fade(last, stop - 1 - start, settings.tau_us, settings.decay, out)
 
 
-class HotsAccumulator(WindowByWindow):
+class HotsAccumulator(WindowedAccumulator):
     """Surfaces that remember; the state is 4 bytes a cell, 8 where the windows span 2^31 us."""
 
     memory: ClassVar[bool] = True
@@ -262,7 +219,7 @@ class HotsAccumulator(WindowByWindow):
         width, height = self.sensor_size
         self._last = np.full(2 * width * height, -1, time_type(span))
 
-    def _take(self, k: int, events: Events) -> int:
+    def _add_to(self, k: int, events: Events) -> int:
         return record(events, self.sensor_size, self._origin, self._last)
 
     def _close(self, k: int) -> None:
@@ -270,7 +227,7 @@ class HotsAccumulator(WindowByWindow):
         fade(self._last, now, self._tau, "exp", self.out[k].reshape(-1))
 
 
-class OrderAccumulator(WindowByWindow):
+class OrderAccumulator(WindowedAccumulator):
     """The speed-invariant surface; the state is one padded frame."""
 
     memory: ClassVar[bool] = True
@@ -285,7 +242,7 @@ class OrderAccumulator(WindowByWindow):
         shape = (self.out.shape[1], height + pad, width + pad + LANES)
         self._table = np.zeros(shape, self.out.dtype)
 
-    def _take(self, k: int, events: Events) -> int:
+    def _add_to(self, k: int, events: Events) -> int:
         from eventkit.kernels.surfaces import speed_invariant
 
         settings, (width, height) = self._settings, self.sensor_size

@@ -18,7 +18,8 @@ from eventkit.representations.base import (
     check_choice,
     check_positive,
 )
-from eventkit.representations.surfaces import EXP_REACH, WindowByWindow, time_type
+from eventkit.representations.surfaces import EXP_REACH, time_type
+from eventkit.representations.windowed import WindowedAccumulator
 from eventkit.slicing import Windows, is_whole
 
 TORE_CONVENTIONS = ("baldwin", "evutils")
@@ -92,7 +93,7 @@ class ToreVolume(Representation):
         return kind(self, windows, sensor_size=sensor_size, out=out, outside=outside)
 
 
-class _Tore(WindowByWindow):
+class _Tore(WindowedAccumulator):
     """Rings of times, kept in the frames themselves while they are int32."""
 
     def __init__(self, settings: ToreVolume, windows: Windows, **keywords: Any) -> None:
@@ -135,7 +136,7 @@ class LogTore(_Tore):
         self._times = self._rings(0, time_type(int(windows.spans[-1, 1]) - self._origin))
         self._slot = self._slots()
 
-    def _take(self, k: int, events: Events) -> int:
+    def _add_to(self, k: int, events: Events) -> int:
         return self._push(events, self._origin, self._slot, self._times)
 
     def _close(self, k: int) -> None:
@@ -165,7 +166,7 @@ class ExpTore(_Tore):
         super().__init__(settings, windows, **keywords)
         self._open: dict[int, tuple[NDArray[Any], NDArray[np.uint8]]] = {}
 
-    def _take(self, k: int, events: Events) -> int:
+    def _add_to(self, k: int, events: Events) -> int:
         start, stop = (int(v) for v in self.windows.spans[k])
         if k not in self._open:
             self._open[k] = self._rings(k, time_type(stop - start)), self._slots()

@@ -27,6 +27,7 @@ from eventkit.representations.base import (
     first_outside,
     run,
 )
+from eventkit.representations.windowed import WindowedAccumulator
 from eventkit.slicing import Windows
 
 VOXEL_CONVENTIONS = ("zhu", "zhu-spatial", "tonic", "cube")
@@ -205,7 +206,7 @@ class _Grid:
         self.intervals, self.pairs, self.current = intervals, pairs, 0
 
 
-class VoxelAccumulator(Accumulator):
+class VoxelAccumulator(WindowedAccumulator):
     """Shares events chunk by chunk; the state is two floats a pixel and open window."""
 
     def __init__(self, settings: _Voxels, windows: Windows, **keywords: Any) -> None:
@@ -214,20 +215,6 @@ class VoxelAccumulator(Accumulator):
         self._weights = [np.array(pair, np.float32) for pair in settings.weights]
         self._open: dict[int, _Grid] = {}
         self._spare: list[NDArray[np.float32]] = []
-        self._next = 0
-
-    def _add(self, events: Events, ranges: NDArray[np.int64]) -> int:
-        for k in range(self._next, len(self.windows)):
-            first, last = int(ranges[k, 0]), int(ranges[k, 1])
-            if last > first:
-                bad = self._add_to(k, events[first:last])
-                if bad >= 0:
-                    return first + bad
-            if k == self._next and self._ended(k, events):
-                self._close(k)
-            elif first == last == len(events):
-                break
-        return -1
 
     def _grid(self, k: int) -> _Grid:
         if k not in self._open:
@@ -308,11 +295,6 @@ class VoxelAccumulator(Accumulator):
             normalize_nonzero(self.out[k].reshape(-1))
         self._spare.extend(grid.pairs)
         del self._open[k]
-        self._next = k + 1
-
-    def _flush(self) -> None:
-        for k in range(self._next, len(self.windows)):
-            self._close(k)
 
 
 class SpatialAccumulator(Accumulator):

@@ -32,7 +32,7 @@ from eventkit.representations import (
     parse,
     voxel_grid,
 )
-from eventkit.representations.base import BufferedAccumulator
+from eventkit.representations.windowed import BufferedAccumulator
 from eventkit.slicing import Windows
 from eventkit.survey import ClipSettings, cut_spans, survey
 from eventkit.testing.strategies import events, parts
