@@ -201,7 +201,7 @@ def _accumulate(
         return _EventSide(representation, found.spans[clip], windows[clip], size, keep=keep)
 
     active = begin(current)
-    for chunk in recording.chunks(Ledger()):
+    for chunk in recording.stream(Ledger()):
         _book_drops(chunk, starts, dropped, first_open=current)
         for clip, events in _by_clip(chunk.events, starts, found.spans[-1][1]):
             while current < clip:

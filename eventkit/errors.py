@@ -13,8 +13,6 @@ EventKitError                       exit code 2
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class EventKitError(Exception):
     """Base of everything this project raises for a user's input or settings."""
@@ -29,7 +27,8 @@ class FormatError(EventKitError, ValueError):
     ----------
     message : str
         One sentence: expected, got, cure.
-    path : str or Path, optional
+    path : optional
+        A path or source; anything whose ``str`` names the file.
     offset : int, bytes, optional
         Where in the file the fault starts.
     reason : str
@@ -41,7 +40,7 @@ class FormatError(EventKitError, ValueError):
         self,
         message: str,
         *,
-        path: str | Path | None = None,
+        path: object = None,
         offset: int | None = None,
         reason: str = "corrupt",
     ) -> None:

@@ -202,7 +202,7 @@ def _filtered(recording: Recording, steps: tuple[Filter, ...], ledger: Ledger) -
     for step in steps:
         states.append((f"filtered.{step.name}", step.start(size)))
         size = step.size(size)
-    for chunk in recording.chunks(ledger):
+    for chunk in recording.stream(ledger):
         events = chunk.events
         dropped = {reason: [times] for reason, times in chunk.dropped.items()}
         for reason, state in states:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eventkit.columns import Columns
+from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.frames import Frames
 from eventkit.ledger import Ledger
 
 OnError = Literal["raise", "skip", "repair"]
+
+MAX_EMPTY_WINDOWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,19 @@ class Chunk:
     dropped: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
+class EventSource(Protocol):
+    """Where the events of a recording come from.
+
+    A source may have two methods more, which are used where they are there:
+    ``load(ledger, out=None) -> Events`` and a call with ``since_us``; see
+    `eventkit.readers.stream.EventStream`.
+    """
+
+    def __call__(self, ledger: Ledger) -> Iterator[Chunk]:
+        """Yield the events from the beginning, and book on the ledger."""
+        ...
+
+
 @dataclass(slots=True)
 class Recording:
     """What one recording holds; made by `eventkit.open`.
@@ -37,7 +54,7 @@ class Recording:
     ----------
     path : Path
     format : str
-        ``aedat4``, ``atis-bin``, ``npz``, ``images``, ``video`` ...
+        ``aedat4``, ``evt3``, ``atis-bin``, ``npz``, ``images``, ``video`` ...
     sensor_size : (W, H) or None
         None only where the format does not say and the caller did not either.
     geometry_source : str
@@ -51,37 +68,126 @@ class Recording:
         Add to ``events.t`` for absolute time; 0 where the file's times are absolute already.
     notes : list of str
         Assumptions the reader made.
+    evidence : str
+        Why the file was taken to be of this format, in words.
+
+    Examples
+    --------
+    >>> import eventkit
+    >>> recording = eventkit.open("recording.npz", sensor_size=(8, 6))  # doctest: +SKIP
+    >>> for events in recording.chunks(us=10_000):  # doctest: +SKIP
+    ...     print(len(events))
+    >>> recording.between(1_000_000, 1_500_000)  # doctest: +SKIP
     """
 
     path: Path
     format: str
     sensor_size: tuple[int, int] | None = None
     geometry_source: str = ""
-    source: Callable[[Ledger], Iterator[Chunk]] | None = None
+    source: EventSource | None = None
     frames: Frames | None = None
     side_data: Callable[[], Mapping[str, NDArray[Any]]] | None = None
     t_offset_us: int = 0
     notes: list[str] = field(default_factory=list)
-    _side: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False)
-    _events: Events | None = field(default=None, repr=False)
-    _ledger: Ledger | None = field(default=None, repr=False)
+    evidence: str = ""
+    _side: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False, init=False)
+    _events: Events | None = field(default=None, repr=False, init=False)
+    _ledger: Ledger | None = field(default=None, repr=False, init=False)
 
     @property
     def has_events(self) -> bool:
         """Whether there is an event side at all (it may still hold no event)."""
         return self.source is not None
 
-    def chunks(self, ledger: Ledger | None = None) -> Iterator[Chunk]:
-        """Read the events piece by piece in bounded memory; books on ``ledger`` as it goes."""
+    def stream(self, ledger: Ledger | None = None) -> Iterator[Chunk]:
+        """Read the events piece by piece in bounded memory, drops beside them.
+
+        Parameters
+        ----------
+        ledger : Ledger, optional
+            Receives the counts as it goes.
+        """
         if self.source is not None:
             yield from self.source(ledger if ledger is not None else Ledger())
+
+    def chunks(
+        self, *, n: int | None = None, us: int | None = None, ledger: Ledger | None = None
+    ) -> Iterator[Events]:
+        """Read the events in parts of one length, in bounded memory.
+
+        Parameters
+        ----------
+        n : int, optional
+            Events in each part; the last has what is left.
+        us : int, microseconds, optional
+            Length of each part; the first one starts at the first event, and a window without
+            events is an empty part, so that part ``k`` is ``[first + k * us, first + (k+1) * us)``.
+        ledger : Ledger, optional
+            Receives the counts as it goes.
+
+        Yields
+        ------
+        Events
+            Neither ``n`` nor ``us``: parts as they come from the file.
+
+        Raises
+        ------
+        SettingsError
+            If both are given or one is below 1, or the next event is a million windows away.
+        """
+        if (n is not None and us is not None) or (n or 1) < 1 or (us or 1) < 1:
+            msg = f"expected n or us, at least 1, got n={n}, us={us}"
+            raise SettingsError(msg)
+        events = (chunk.events for chunk in self.stream(ledger) if len(chunk.events))
+        if n is not None:
+            return _by_number(events, n)
+        return events if us is None else _by_time(events, us)
+
+    def between(self, start_us: int, stop_us: int) -> Events:
+        """Return the events of ``[start_us, stop_us)``, microseconds.
+
+        Where the format can be entered in the middle, what was read before is remembered: the first
+        call decodes up to ``stop_us``, later ones begin near ``start_us``. Memory holds the result
+        and one chunk.
+        """
+        if self._events is not None or self.source is None:
+            whole = self.events
+            first, last = np.searchsorted(whole.t, [start_us, stop_us])
+            return whole[int(first) : int(last)]
+        seek = getattr(self.source, "load", None) is not None
+        options: dict[str, Any] = {"since_us": start_us} if seek else {}
+        parts: list[Events] = []
+        for chunk in self.source(Ledger(), **options):
+            first, last = np.searchsorted(chunk.events.t, [start_us, stop_us])
+            parts.append(chunk.events[int(first) : int(last)])
+            if last < len(chunk.events):
+                break
+        return Events.concatenate(parts)
+
+    def load(self, *, out: Columns | None = None, ledger: Ledger | None = None) -> Events:
+        """Decode all events now, without keeping them here.
+
+        Parameters
+        ----------
+        out : Columns, optional
+            Columns to decode into, with room for all; memory that was used before is faster by half
+            than fresh memory. The result are views of it, good until it is used again.
+        ledger : Ledger, optional
+            Receives the counts.
+        """
+        ledger = ledger if ledger is not None else Ledger()
+        whole = getattr(self.source, "load", None)
+        if whole is not None:
+            events: Events = whole(ledger, out=out)
+            return events
+        return Events.concatenate(chunk.events for chunk in self.stream(ledger))
 
     @property
     def events(self) -> Events:
         """All events; decoded at the first use and kept."""
         if self._events is None:
             ledger = Ledger()
-            self._events = Events.concatenate(chunk.events for chunk in self.chunks(ledger))
+            self._events = self.load(ledger=ledger)
             self._ledger = ledger
         return self._events
 
@@ -111,3 +217,44 @@ class Recording:
     def with_frames(self, frames: Frames | None) -> Recording:
         """Return this recording with another frame side."""
         return replace(self, frames=frames)
+
+
+def _by_number(source: Iterator[Events], n: int) -> Iterator[Events]:
+    waiting: list[Events] = []
+    held = 0
+    for events in source:
+        waiting.append(events)
+        held += len(events)
+        if held < n:
+            continue
+        joined = Events.concatenate(waiting)
+        whole = held - held % n
+        for start in range(0, whole, n):
+            yield joined[start : start + n]
+        waiting, held = [joined[whole:]], held - whole
+    if held:
+        yield Events.concatenate(waiting)
+
+
+def _by_time(source: Iterator[Events], us: int) -> Iterator[Events]:
+    waiting: list[Events] = []
+    stop: int | None = None
+    for events in source:
+        rest = events
+        if stop is None:
+            stop = int(rest.t[0]) + us
+        while len(rest) and int(rest.t[-1]) >= stop:
+            cut = int(np.searchsorted(rest.t, stop))
+            ahead = (int(rest.t[cut]) - stop) // us
+            if ahead > MAX_EMPTY_WINDOWS:
+                msg = (
+                    f"expected events within {MAX_EMPTY_WINDOWS} windows of {us} us, the next one "
+                    f"after {stop} us is at {int(rest.t[cut])} us; longer windows, or is a time "
+                    "damaged?"
+                )
+                raise SettingsError(msg)
+            yield Events.concatenate([*waiting, rest[:cut]])
+            waiting, rest, stop = [], rest[cut:], stop + us
+        waiting.append(rest)
+    if stop is not None:
+        yield Events.concatenate(waiting)

@@ -57,7 +57,7 @@ def survey(recording: Recording, settings: ClipSettings) -> Survey:
     ledger = Ledger()
     first: int | None = None
     last = 0
-    for chunk in preprocess(recording, settings.preprocessing).chunks(ledger):
+    for chunk in preprocess(recording, settings.preprocessing).stream(ledger):
         if len(chunk.events):
             first = int(chunk.events.t[0]) if first is None else first
             last = int(chunk.events.t[-1])

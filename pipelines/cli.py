@@ -103,8 +103,7 @@ def _run_options(command: Any) -> Any:
 @click.option(
     "--time-unit",
     type=click.Choice(["us", "s", "ms", "ns"]),
-    default="us",
-    help="Of .npz times, which do not say.",
+    help="Of times that do not say; told by evidence otherwise.",
 )
 @click.option("--format", "format_name", help="Name of the event reader, where detection is wrong.")
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True)

@@ -42,7 +42,7 @@ class ReadSettings:
 
     on_error: OnError = "raise"
     sensor_size: tuple[int, int] | None = None
-    time_unit: TimeUnit = "us"
+    time_unit: TimeUnit | None = None
     format: str | None = None
 
 

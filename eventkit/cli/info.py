@@ -25,8 +25,7 @@ from eventkit.cli.options import SIZE
 @click.option(
     "--time-unit",
     type=click.Choice(["us", "s", "ms", "ns"]),
-    default="us",
-    help="Of .npz times, which do not say.",
+    help="Of times that do not say; told by evidence otherwise.",
 )
 @click.option("--format", "format_name", help="Name of the reader, where detection is wrong.")
 def command(
@@ -60,7 +59,7 @@ def describe(recording: Any) -> dict[str, Any]:
 
     ledger = Ledger()
     first, last, on = None, None, 0
-    for chunk in recording.chunks(ledger):
+    for chunk in recording.stream(ledger):
         if len(chunk.events):
             first = int(chunk.events.t[0]) if first is None else first
             last = int(chunk.events.t[-1])

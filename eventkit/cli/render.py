@@ -48,7 +48,7 @@ _OF_RECORDINGS = (
 @click.option("--rgb", type=click.Path(path_type=Path), help="RGB side in a file of its own.")
 @click.option("--sensor-size", type=SIZE, help="Where the file does not say.")
 @click.option(
-    "--time-unit", type=click.Choice(["us", "s", "ms", "ns"]), help="Of .npz times.  [default: us]"
+    "--time-unit", type=click.Choice(["us", "s", "ms", "ns"]), help="Of times that do not say."
 )
 @click.option("--format", "format_name", help="Name of the reader, where detection is wrong.")
 def command(
@@ -138,7 +138,7 @@ def _of_recording(
         source,
         rgb=rgb,
         sensor_size=sensor_size,
-        time_unit=time_unit or "us",
+        time_unit=time_unit,
         format=format_name,
     )
     return scene_of_recording(

@@ -31,6 +31,7 @@ from eventkit.simulate import (
     simulate_clip,
     simulate_film,
 )
+from eventkit.sources import Source
 
 _SUFFIXES = (*IMAGE_SUFFIXES, *VideoReader.suffixes)
 _VIDEO_FRAMES_AT_ONCE = 32
@@ -211,7 +212,7 @@ def _rgb(path: Path) -> NDArray[np.uint8]:
 def _video_pieces(
     path: Path, *, size: tuple[int, int], limit_us: int | None
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    frames = VideoReader().open(path, ReadOptions()).frames
+    frames = VideoReader().open(Source(path), ReadOptions()).frames
     assert frames is not None
     if len(frames) < 2 or (np.diff(frames.t_us) <= 0).any():
         msg = f"expected at least two frames at increasing times, got {len(frames)} frames"

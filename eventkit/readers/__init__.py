@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
-from eventkit.errors import FormatError, MissingDataError, SettingsError, UnsupportedFormatError
+from eventkit.errors import FormatError, SettingsError, UnsupportedFormatError
 from eventkit.events import TimeUnit
-from eventkit.readers.aedat4 import Aedat4Reader
-from eventkit.readers.atis import AtisReader
-from eventkit.readers.base import Reader, ReadOptions, read_head
-from eventkit.readers.images import ImageFolderReader, ImageReader
-from eventkit.readers.npz import NpzReader
-from eventkit.readers.video import VideoReader
+from eventkit.readers.base import Reader, ReadOptions
 from eventkit.recording import OnError, Recording
+from eventkit.sources import Source
 
-_BUILT_IN: tuple[Reader, ...] = (
-    Aedat4Reader(),
-    AtisReader(),
-    NpzReader(),
-    ImageReader(),
-    VideoReader(),
-    ImageFolderReader(),
+# In this order: formats with magic bytes first, then what is told by its shape, then by suffix.
+_BUILT_IN = (
+    "eventkit.readers.aedat4:Aedat4Reader",
+    "eventkit.readers.aedat3:Aedat3Reader",
+    "eventkit.readers.aedat2:Aedat2Reader",
+    "eventkit.readers.aedat1:Aedat1Reader",
+    "eventkit.readers.evt:Evt3Reader",
+    "eventkit.readers.evt:Evt21Reader",
+    "eventkit.readers.evt:Evt2Reader",
+    "eventkit.readers.dat:DatReader",
+    "eventkit.readers.es:EsReader",
+    "eventkit.readers.hdf5:Hdf5Reader",
+    "eventkit.readers.mat:MatReader",
+    "eventkit.readers.parquet:ParquetReader",
+    "eventkit.readers.ros:RosReader",
+    "eventkit.readers.ros:RosFolderReader",
+    "eventkit.readers.npz:NpzReader",
+    "eventkit.readers.npy:NpyReader",
+    "eventkit.readers.images:ImageReader",
+    "eventkit.readers.video:VideoReader",
+    "eventkit.readers.images:ImageFolderReader",
+    "eventkit.readers.text:TextReader",
+    "eventkit.readers.atis:AtisReader",
 )
 
 
 def readers() -> tuple[Reader, ...]:
     """Return built-in readers, then those registered under ``eventkit.readers``."""
-    return (*_BUILT_IN, *_registered())
+    return (*_built_in(), *_registered())
+
+
+@cache
+def _built_in() -> tuple[Reader, ...]:
+    from importlib.util import find_spec
+
+    targets = (target.partition(":") for target in _BUILT_IN)
+    return tuple(
+        getattr(import_module(module), name)()
+        for module, _, name in targets
+        if find_spec(module) and hasattr(import_module(module), name)
+    )
 
 
 @cache
@@ -44,40 +69,49 @@ def suffixes(side: str) -> dict[str, str]:
     return {s: reader.name for reader in readers() for s in reader.suffixes if side in reader.holds}
 
 
-def find_reader(path: Path, *, format: str | None = None) -> Reader:
-    """Return the reader of a path.
+def find_reader(source: Source, *, format: str | None = None) -> tuple[Reader, str]:
+    """Return the reader of a source, and why it is that one.
 
     Raises
     ------
+    SettingsError
+        If ``format`` is the name of no reader.
+    FormatError
+        If the name promises events and the content is of no known format.
     UnsupportedFormatError
         If none recognises it; lists what is known.
     """
-    head = read_head(path)
-    for reader in readers():
-        if reader.name == format:
-            return _check_kind(reader, path)
-        if format is None and reader.matches(path, head):
-            return reader
-    known = ", ".join(sorted({suffix for reader in readers() for suffix in reader.suffixes}))
     if format is not None:
-        names = ", ".join(reader.name for reader in readers())
-        msg = f"expected --format among {names}, got {format!r}"
-        raise SettingsError(msg)
-    if path.suffix.lower() in suffixes("events") and not path.is_dir():
-        name = suffixes("events")[path.suffix.lower()]
-        msg = f"expected {name} content, got first bytes {head[:14]!r}; is the file cut or renamed?"
-        raise FormatError(msg, path=path, offset=0, reason="bad_header")
-    msg = f"{path}: expected one of {known} or a folder of images, got {path.suffix or 'no suffix'}"
+        return _named(source, format), "--format"
+    for reader in readers():
+        why = reader.recognise(source)
+        if why is not None:
+            return reader, why
+    known = ", ".join(sorted({suffix for reader in readers() for suffix in reader.suffixes}))
+    if source.suffix in suffixes("events") and not source.is_dir:
+        msg = (
+            f"expected the content of a {source.suffix} recording, got first bytes "
+            f"{source.head[:14]!r}; is the file cut or renamed? --format names the format"
+        )
+        raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
+    got = "a folder without recordings" if source.is_dir else source.suffix or "no suffix"
+    msg = f"{source}: expected one of {known} or a folder of images, got {got}"
     raise UnsupportedFormatError(msg)
 
 
-def _check_kind(reader: Reader, path: Path) -> Reader:
-    """Refuse a file where the reader takes folders (it has no suffixes), or the other way round."""
-    if path.is_dir() != (not reader.suffixes):
-        wanted, got = ("a file", "a folder") if path.is_dir() else ("a folder", "a file")
-        msg = f"{path}: expected {wanted} for --format {reader.name}, got {got}"
-        raise SettingsError(msg)
-    return reader
+def _named(source: Source, format: str) -> Reader:
+    for reader in readers():
+        if reader.name != format:
+            continue
+        # A reader of folders has no suffixes.
+        if (source.is_dir and reader.suffixes) or (not source.is_dir and not reader.suffixes):
+            wanted, got = ("a file", "a folder") if source.is_dir else ("a folder", "a file")
+            msg = f"{source}: expected {wanted} for --format {reader.name}, got {got}"
+            raise SettingsError(msg)
+        return reader
+    names = ", ".join(reader.name for reader in readers())
+    msg = f"expected --format among {names}, got {format!r}"
+    raise SettingsError(msg)
 
 
 def open(
@@ -86,7 +120,9 @@ def open(
     rgb: str | Path | None = None,
     on_error: OnError = "raise",
     sensor_size: tuple[int, int] | None = None,
-    time_unit: TimeUnit = "us",
+    time_unit: TimeUnit | None = None,
+    columns: str | None = None,
+    topic: str | None = None,
     format: str | None = None,
 ) -> Recording:
     """Open a recording; events and pixels are decoded when they are asked for.
@@ -94,15 +130,21 @@ def open(
     Parameters
     ----------
     path : str or Path
-        An event file, a video, an image, or a folder of images.
+        An event file, a video, an image, or a folder of images; compressed or not;
+        ``zip://member::archive.zip`` for a file in an archive; ``s3://bucket/key`` and whatever
+        else fsspec opens.
     rgb : str or Path, optional
         The RGB side where it is a file or folder of its own.
     on_error : {"raise", "skip", "repair"}
         What happens at a fault; drops and repairs are counted in ``recording.ledger``.
     sensor_size : (W, H), optional
         For formats that do not say; overrides those that do.
-    time_unit : {"us", "s", "ms", "ns"}
-        For formats that do not say (``.npz``).
+    time_unit : {"us", "s", "ms", "ns"}, optional
+        For formats that do not say; told by evidence where it is not given.
+    columns : str, optional
+        Order of columns without names, as in ``txyp``.
+    topic : str, optional
+        Which topic of a ROS bag, or which stream, where there are several.
     format : str, optional
         Name of the reader, where detection is wrong.
 
@@ -125,12 +167,17 @@ def open(
     if on_error not in ("raise", "skip", "repair"):
         msg = f"expected on_error among raise, skip, repair, got {on_error!r}"
         raise SettingsError(msg)
-    path = Path(path)
-    if not path.exists():
-        msg = f"{path}: no such file or folder"
-        raise MissingDataError(msg)
-    options = ReadOptions(on_error=on_error, sensor_size=sensor_size, time_unit=time_unit)
-    recording = find_reader(path, format=format).open(path, options)
+    source = Source(path)
+    options = ReadOptions(
+        on_error=on_error,
+        sensor_size=sensor_size,
+        time_unit=time_unit,
+        columns=columns,
+        topic=topic,
+    )
+    reader, why = find_reader(source, format=format)
+    recording = reader.open(source, options)
+    recording.evidence = why
     if rgb is not None:
         side = open(rgb, on_error=on_error)
         if side.frames is None:

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from eventkit._optional import require
 from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
-from eventkit.ledger import Ledger
+from eventkit.readers import geometry
 from eventkit.readers.base import EVENT_CHUNK, ReadOptions
-from eventkit.readers.policy import RawChunk, checked
-from eventkit.recording import Chunk, OnError, Recording
+from eventkit.readers.policy import RawChunk
+from eventkit.readers.stream import EventStream
+from eventkit.recording import OnError, Recording
+from eventkit.sources import Source
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 16 << 20
@@ -35,35 +37,39 @@ class Aedat4Reader:
     suffixes = (".aedat4",)
     holds = ("events", "frames")
 
-    def matches(self, path: Path, head: bytes) -> bool:
+    def recognise(self, source: Source) -> str | None:
         """Go by the version line."""
-        return head.startswith(MAGIC)
+        return "version line #!AER-DAT4.0" if source.head.startswith(MAGIC) else None
 
-    def open(self, path: Path, options: ReadOptions) -> Recording:
+    def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the file: the header at once, and a pass for frame times where it has frames."""
+        path = source.local()
         streams = _decoder(path).id_to_stream()
         events = sorted(i for i, s in streams.items() if s["type"] == "events")
         notes = []
         if len(events) > 1:
             notes.append(f"event streams {events}: stream {events[0]} is read")
-        size, why = options.sensor_size, "given"
-        if size is None and events:
-            stream = streams[events[0]]
-            size, why = (int(stream["width"]), int(stream["height"])), "header of the event stream"
-        frames = _read_frames(path, streams, options.on_error)
-
-        def source(ledger: Ledger) -> Iterator[Chunk]:
-            raw = _event_packets(path, events[0])
-            return checked(raw, ledger, path=path, sensor_size=size, on_error=options.on_error)
-
+        header = None
+        if events:
+            header = (int(streams[events[0]]["width"]), int(streams[events[0]]["height"]))
+        found = geometry.settle(source, options.sensor_size, (header, "header of the event stream"))
+        stream = None
+        if events:
+            stream = EventStream(
+                lambda _buffer, _mark: _event_packets(path, events[0]),
+                path=source.name,
+                sensor_size=found.size,
+                on_error=options.on_error,
+            )
         return Recording(
-            path=path,
+            path=source.path,
             format=self.name,
-            sensor_size=size,
-            geometry_source=why if size else "",
-            source=source if events else None,
-            frames=frames,
-            side_data=lambda: _read_side(path, options.on_error),
+            sensor_size=found.size,
+            geometry_source=found.why if found.size else "",
+            source=stream,
+            frames=_read_frames(path, streams, options.on_error),
+            # `source` is held by this function: a temporary copy lives as long as the recording.
+            side_data=lambda: _read_side(source.local(), options.on_error),
             notes=notes,
         )
 

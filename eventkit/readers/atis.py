@@ -9,22 +9,25 @@ row of the sensor, is no event but an overflow marker: 2^13 us are added to all 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from eventkit.errors import FormatError
-from eventkit.ledger import Ledger
-from eventkit.readers.base import EVENT_CHUNK, ReadOptions, read_pieces
-from eventkit.readers.policy import RawChunk, checked
-from eventkit.recording import Chunk, Recording
+from eventkit.readers import geometry
+from eventkit.readers.base import ReadOptions
+from eventkit.readers.policy import RawChunk
+from eventkit.readers.stream import EventStream
+from eventkit.recording import Recording
+from eventkit.sources import Source
 
 RECORD_BYTES = 5
 OVERFLOW_ROW = 240
 OVERFLOW_US = 1 << 13
 
+PIECE_BYTES = RECORD_BYTES << 16
+
 # The format has no header; these are the two published sets that use it.
-_KNOWN_SENSORS = {"N-MNIST": (34, 34), "N-Caltech101": (240, 180)}
+_KNOWN_SENSORS = (("N-MNIST's 34x34", (34, 34)), ("N-Caltech101's 240x180", (240, 180)))
 
 
 class AtisReader:
@@ -34,38 +37,36 @@ class AtisReader:
     suffixes = (".bin",)
     holds = ("events",)
 
-    def matches(self, path: Path, head: bytes) -> bool:
+    def recognise(self, source: Source) -> str | None:
         """Go by suffix: the format has no magic bytes."""
-        return path.suffix.lower() in self.suffixes
+        return "suffix .bin, without a header" if source.suffix in self.suffixes else None
 
-    def open(self, path: Path, options: ReadOptions) -> Recording:
+    def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open a ``.bin`` file; the geometry is settled by a first pass over its places."""
-        size, why = options.sensor_size, "given"
-        notes: list[str] = []
-        if size is None:
-            size, why = _assume_sensor(path)
-            notes.append(f"no geometry in the file: {why}; --sensor-size overrides")
-
-        def source(ledger: Ledger) -> Iterator[Chunk]:
-            return checked(
-                _decode(path), ledger, path=path, sensor_size=size, on_error=options.on_error
-            )
-
+        found = geometry.settle(source, options.sensor_size)
+        if found.size is None:
+            found = _assume(source)
         return Recording(
-            path=path,
+            path=source.path,
             format=self.name,
-            sensor_size=size,
-            geometry_source=why,
-            source=source,
-            notes=notes,
+            sensor_size=found.size,
+            geometry_source=found.why,
+            source=EventStream(
+                lambda _, mark: _decode(source, mark),
+                path=source.name,
+                sensor_size=found.size,
+                on_error=options.on_error,
+            ),
+            notes=found.notes,
         )
 
 
-def _decode(path: Path) -> Iterator[RawChunk]:
-    offset, overflows = 0, 0
-    for piece in read_pieces(path, RECORD_BYTES * EVENT_CHUNK):
+def _decode(source: Source, mark: object) -> Iterator[RawChunk]:
+    start, overflows = mark if isinstance(mark, tuple) else (0, 0)
+    for offset, piece in source.pieces(PIECE_BYTES, start=start):
+        mark = (offset, overflows)
         whole = len(piece) // RECORD_BYTES
-        records = np.frombuffer(piece, np.uint8, whole * RECORD_BYTES).reshape(whole, RECORD_BYTES)
+        records = piece[: whole * RECORD_BYTES].reshape(whole, RECORD_BYTES)
         y = records[:, 1]
         marker = y == OVERFLOW_ROW
         t = (
@@ -92,33 +93,26 @@ def _decode(path: Path) -> Iterator[RawChunk]:
             stride=RECORD_BYTES,
             index=index,
             skipped={"overflow": int(marker.sum())} if marker.any() else {},
+            mark=mark,
         )
-        offset += whole * RECORD_BYTES
         if len(piece) != whole * RECORD_BYTES:
             rest = len(piece) - whole * RECORD_BYTES
             msg = (
                 f"expected records of {RECORD_BYTES} bytes, got {rest} bytes at the end: the "
                 "file is cut; --on-error skip keeps the whole records"
             )
-            raise FormatError(msg, path=path, offset=offset, reason="truncated")
+            at = offset + whole * RECORD_BYTES
+            raise FormatError(msg, path=source.name, offset=at, reason="truncated")
 
 
-def _assume_sensor(path: Path) -> tuple[tuple[int, int], str]:
-    """Choose among the published sensors the first one that holds every event."""
+def _assume(source: Source) -> geometry.Geometry:
     right, bottom = -1, -1
-    for piece in read_pieces(path, RECORD_BYTES * EVENT_CHUNK):
+    for _, piece in source.pieces(PIECE_BYTES):
         whole = len(piece) // RECORD_BYTES
-        records = np.frombuffer(piece, np.uint8, whole * RECORD_BYTES).reshape(whole, RECORD_BYTES)
+        records = piece[: whole * RECORD_BYTES].reshape(whole, RECORD_BYTES)
         rows = records[:, 1]
         event = rows != OVERFLOW_ROW
         if event.any():
             right = max(right, int(records[event, 0].max()))
             bottom = max(bottom, int(rows[event].max()))
-    for name, (width, height) in _KNOWN_SENSORS.items():
-        if right < width and bottom < height:
-            return (width, height), f"assumed {name}'s {width}x{height}, which holds every event"
-    msg = (
-        f"expected events of N-MNIST (34x34) or N-Caltech101 (240x180), got x up to {right} and y "
-        f"up to {bottom}; the format has no geometry, give --sensor-size WxH"
-    )
-    raise FormatError(msg, path=path, offset=0, reason="no_geometry")
+    return geometry.assume(right, bottom, _KNOWN_SENSORS, path=source)

@@ -1,17 +1,14 @@
-"""What a reader is: a name, what it recognises, and how it opens a path."""
+"""What a reader is: a name, what it recognises, and how it opens a source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from eventkit.columns import EVENT_CHUNK as EVENT_CHUNK
 from eventkit.events import TimeUnit
 from eventkit.recording import OnError, Recording
-
-EVENT_CHUNK = 1 << 20
-"""Events a reader hands on at once: 13 MB of columns."""
+from eventkit.sources import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +19,23 @@ class ReadOptions:
     ----------
     on_error : {"raise", "skip", "repair"}
         ``raise``: the first fault ends the reading. ``skip``: faulty events are dropped and
-        counted, a damaged end is cut. ``repair``: as skip, but an event that steps back in time
-        is moved to the latest time before it, and counted.
+        counted, a damaged end is cut. ``repair``: as skip, but events that are out of order by a
+        little are moved to the latest time before them, and counted; see `eventkit.readers.policy`.
     sensor_size : (W, H), optional
         Overrides what the file says or does not say.
     time_unit : {"us", "s", "ms", "ns"}, optional
-        For formats that do not state it; default microseconds.
+        For formats that do not state it; told by evidence where it is not given.
+    columns : str, optional
+        Order of the columns of formats that do not name them, as in ``txyp``.
+    topic : str, optional
+        Which topic or stream of a file that holds several.
     """
 
     on_error: OnError = "raise"
     sensor_size: tuple[int, int] | None = None
-    time_unit: TimeUnit = "us"
+    time_unit: TimeUnit | None = None
+    columns: str | None = None
+    topic: str | None = None
 
 
 class Reader(Protocol):
@@ -45,7 +48,10 @@ class Reader(Protocol):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """File suffixes with the dot, lower case."""
+        """Usual file suffixes with the dot, lower case; empty for a reader of folders.
+
+        They tell which files of a folder are recordings; the content then tells the format.
+        """
         ...
 
     @property
@@ -53,25 +59,13 @@ class Reader(Protocol):
         """Which sides it can have: ``events``, ``frames`` or both."""
         ...
 
-    def matches(self, path: Path, head: bytes) -> bool:
-        """Tell from the first bytes (empty for a folder) whether this is the format."""
+    def recognise(self, source: Source) -> str | None:
+        """Return why this is the format, in words, or None; looks at ``source.head`` mostly.
+
+        Called for every file of unknown format, so it is quick and never raises.
+        """
         ...
 
-    def open(self, path: Path, options: ReadOptions) -> Recording:
+    def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open without decoding more than the header needs."""
         ...
-
-
-def read_head(path: Path, size: int = 64) -> bytes:
-    """Return the first bytes of a file, none of a folder."""
-    if path.is_dir():
-        return b""
-    with path.open("rb") as file:
-        return file.read(size)
-
-
-def read_pieces(path: Path, size: int) -> Iterator[bytes]:
-    """Yield the file in pieces; the last may be shorter."""
-    with path.open("rb") as file:
-        while piece := file.read(size):
-            yield piece

@@ -21,6 +21,7 @@ from eventkit.errors import FormatError, MissingDataError
 from eventkit.frames import Frames, Picture, Timing
 from eventkit.readers.base import ReadOptions
 from eventkit.recording import Recording
+from eventkit.sources import Source
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TIMESTAMP_FILES = ("timestamps.txt", "timestamps.csv")
@@ -34,13 +35,15 @@ class ImageReader:
     suffixes = IMAGE_SUFFIXES
     holds = ("frames",)
 
-    def matches(self, path: Path, head: bytes) -> bool:
+    def recognise(self, source: Source) -> str | None:
         """Go by suffix; the content is checked when it is decoded."""
-        return path.is_file() and path.suffix.lower() in self.suffixes
+        known = not source.is_dir and source.suffix in self.suffixes
+        return f"suffix {source.suffix}" if known else None
 
-    def open(self, path: Path, options: ReadOptions) -> Recording:
+    def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open one picture as a static frame without a time."""
-        return Recording(path=path, format=self.name, frames=_frames([path], None))
+        frames = _frames([source.local()], None)
+        return Recording(path=source.path, format=self.name, frames=frames)
 
 
 class ImageFolderReader:
@@ -50,12 +53,14 @@ class ImageFolderReader:
     suffixes = ()
     holds = ("frames",)
 
-    def matches(self, path: Path, head: bytes) -> bool:
+    def recognise(self, source: Source) -> str | None:
         """A folder that directly holds images."""
-        return path.is_dir() and bool(list_images(path))
+        found = source.is_dir and source.is_plain and list_images(source.path)
+        return f"a folder of {len(found)} images" if found else None
 
-    def open(self, path: Path, options: ReadOptions) -> Recording:
+    def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the folder: names and times at once, pixels on demand."""
+        path = source.path
         images = list_images(path)
         if not images:
             msg = f"expected images ({', '.join(IMAGE_SUFFIXES)}) in {path}, found none"

@@ -1,46 +1,74 @@
 """One policy for all readers: what happens to an event that cannot be right.
 
-A reader yields `RawChunk` as its format has it; `checked` turns them into `Chunk`, books every
-drop and repair on the ledger and raises where the policy is ``raise``. An event at an earlier time
-than the latest one before it is ``backwards``; ``skip`` drops it, ``repair`` moves it to that
-latest time. An event outside the sensor cannot be repaired and is dropped by both.
+A reader yields `RawChunk` as its format has it; `Judge` keeps, drops, repairs and books. An event
+at an earlier time than the latest one kept before it is
+
+- ``jitter``, if it is at most `JITTER_US` early: ``skip`` drops it, ``repair`` moves it up to that
+  latest time;
+- a reason to drop the events before it as a ``spike``, if those (at most 1,024, in one piece of the
+  file) jumped ahead and at least one more event than they are goes on below them: one damaged time
+  must not cost the rest of the file;
+- ``backwards`` otherwise: its time is unknown, and both policies drop it.
+
+An event ``outside`` the sensor cannot be repaired either. Under ``raise`` the first of any of these
+ends the reading. Wraps of a clock are no faults; see `eventkit.readers.clock`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eventkit.columns import Columns
 from eventkit.errors import FormatError
-from eventkit.events import Events
+from eventkit.kernels import check
 from eventkit.ledger import Ledger
-from eventkit.recording import Chunk, OnError
+from eventkit.recording import OnError
+
+JITTER_US = 10_000
+"""The longest step back that counts as jitter: packets overlap by less, clocks reset by more."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawChunk:
     """Columns as decoded, before any check.
 
-    ``offset`` and ``stride`` give the byte of event ``i`` as ``offset + i * stride`` where records
-    have one length; for packets ``stride`` is 0 and the packet is named. ``index`` gives the
-    record of each event where other records stand between them.
+    Parameters
+    ----------
+    x, y, t, p : (N,) arrays
+        Integers; ``t`` int64 microseconds, clock wraps added; ``p`` in {0, 1}.
+    words : int
+        Units of the format that were read for them.
+    offset, stride : int, bytes
+        Event ``i`` stands at ``offset + i * stride`` where records have one length.
+    index : (N,) int64, optional
+        The record of each event where other records stand between them.
+    skipped : mapping reason -> count of words
+        Words of this chunk that are no events.
+    dropped : mapping reason -> (n,) int64 times
+        Events that were decoded and cannot be used, beside the N.
+    locate : callable, optional
+        ``locate(i)`` is the byte of event ``i`` where it cannot be computed from the above.
+    mark : object, optional
+        What the decoder needs to start again at this chunk.
     """
 
     x: NDArray[Any]
     y: NDArray[Any]
     t: NDArray[np.int64]
-    p: NDArray[np.int8]
+    p: NDArray[Any]
     words: int
     offset: int | None = None
     stride: int = 0
     index: NDArray[np.int64] | None = None
-    skipped: dict[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     locate: Callable[[int], int | None] | None = None
+    mark: object = None
 
     def byte_of(self, event: int) -> int | None:
         """Where event ``event`` of this chunk stands in the file."""
@@ -52,145 +80,117 @@ class RawChunk:
         return self.offset + record * self.stride
 
 
-def checked(
-    source: Iterator[RawChunk],
-    ledger: Ledger,
-    *,
-    path: Path,
-    sensor_size: tuple[int, int] | None,
-    on_error: OnError,
-) -> Iterator[Chunk]:
-    """Apply the policy to a decoded stream.
+@dataclass(slots=True)
+class Judge:
+    """Applies the policy chunk by chunk.
 
     Parameters
     ----------
-    source : iterator of RawChunk
-        May raise `FormatError` where the stream is damaged; what came before is whole.
-    ledger : Ledger
-        Receives the counts.
+    path : str
+        For messages.
     sensor_size : (W, H) or None
         None leaves places unchecked.
-
-    Raises
-    ------
-    FormatError
-        Under ``raise``: at the first fault, with its byte offset.
+    on_error : {"raise", "skip", "repair"}
+    ledger : Ledger
+        Receives the counts.
+    latest : int, microseconds
+        Latest time kept so far.
+    seen : int
+        Events met so far.
     """
-    latest = np.iinfo(np.int64).min
-    seen = 0
-    while True:
-        try:
-            raw = next(source, None)
-        except FormatError as fault:
-            if on_error == "raise":
-                raise
-            ledger.faults.append(
-                {"reason": fault.reason, "offset": fault.offset, "message": fault.message}
-            )
-            return
-        if raw is None:
-            return
-        ledger.words += raw.words
-        ledger.skipped.update(raw.skipped)
-        ledger.decoded += raw.t.size
-        if not raw.t.size:
-            continue
-        outside, back = _outside(raw, sensor_size), _backwards(raw.t, latest)
-        if outside is None and back is None:
-            chunk, latest = Chunk(_events(raw.x, raw.y, raw.t, raw.p)), int(raw.t[-1])
-        elif on_error == "raise":
-            raise _first_fault(raw, outside, back, latest, seen, path=path, size=sensor_size)
+
+    path: str
+    sensor_size: tuple[int, int] | None
+    on_error: OnError
+    ledger: Ledger
+    latest: int = int(np.iinfo(np.int64).min)
+    seen: int = 0
+
+    def settle(self, raw: RawChunk) -> tuple[Columns, dict[str, NDArray[np.int64]]]:
+        """Return what is kept of a chunk, and the times of what is dropped, by reason.
+
+        Raises
+        ------
+        FormatError
+            Under ``raise``: at the first fault, with its byte offset.
+        """
+        self.ledger.words += raw.words
+        self.ledger.skipped.update(raw.skipped)
+        self.ledger.decoded += raw.t.size + sum(times.size for times in raw.dropped.values())
+        columns, dropped = self._sound(raw), dict(raw.dropped)
+        if columns is None:
+            columns, found = self._sort_out(raw)
+            dropped.update(found)
+        self.ledger.drop({reason: times.size for reason, times in dropped.items()})
+        self.seen += raw.t.size
+        if columns.t.size:
+            self.latest = int(columns.t[-1])
+        return columns, {reason: times for reason, times in dropped.items() if times.size}
+
+    def _sound(self, raw: RawChunk) -> Columns | None:
+        """Return the columns as they are if nothing is wrong with them: nearly always."""
+        if raw.x.dtype != np.uint16 or raw.y.dtype != np.uint16:
+            return None
+        width, height = self.sensor_size or (65536, 65536)
+        # 0 to 65,535 always fits a side of 65,536, so the last column and row are what is compared.
+        outside, back = check.look(raw.x, raw.y, raw.t, self.latest, width, height)
+        return None if outside or back else Columns(raw.x, raw.y, raw.t, raw.p)
+
+    def _sort_out(self, raw: RawChunk) -> tuple[Columns, dict[str, NDArray[np.int64]]]:
+        width, height = self.sensor_size or (65536, 65536)
+        inside = (raw.x >= 0) & (raw.x < width) & (raw.y >= 0) & (raw.y < height)
+        if self.on_error == "raise":
+            self._refuse(raw, inside)
+        dropped = {"outside": raw.t[~inside]}
+        x, y, t, p = (column[inside] for column in (raw.x, raw.y, raw.t, raw.p))
+        verdict = np.zeros(t.size, np.uint8)
+        check.judge(t, self.latest, JITTER_US, verdict)
+        stood = self._stood(t, verdict)
+        early = verdict == check.JITTER
+        keep = verdict == check.KEEP
+        if self.on_error == "repair":
+            self.ledger.repaired.update({"jitter": int(early.sum())} if early.any() else {})
+            t, keep = np.where(early, stood, t), keep | early
         else:
-            chunk, latest = _settle(raw, outside, latest, ledger, on_error=on_error)
-        ledger.drop({reason: times.size for reason, times in chunk.dropped.items()})
-        seen += raw.t.size
-        yield chunk
-
-
-def _outside(raw: RawChunk, size: tuple[int, int] | None) -> NDArray[np.bool_] | None:
-    """Return which events lie outside; None if none does. Without a size, what uint16 holds."""
-    width, height = size or (65536, 65536)
-    # Extremes are cheaper than a mask, and nearly always enough.
-    inside = int(raw.x.max()) < width and int(raw.y.max()) < height
-    if inside and all(column.dtype.kind == "u" or column.min() >= 0 for column in (raw.x, raw.y)):
-        return None
-    bad: NDArray[np.bool_] = (raw.x < 0) | (raw.x >= width) | (raw.y < 0) | (raw.y >= height)
-    return bad
-
-
-def _first_fault(
-    raw: RawChunk,
-    outside: NDArray[np.bool_] | None,
-    back: NDArray[np.bool_] | None,
-    latest: int,
-    seen: int,
-    *,
-    path: Path,
-    size: tuple[int, int] | None,
-) -> FormatError:
-    first_back = int(np.argmax(back)) if back is not None else raw.t.size
-    first_outside = int(np.argmax(outside)) if outside is not None else raw.t.size
-    i = min(first_back, first_outside)
-    if first_outside <= first_back:
-        where = f"inside the {size[0]}x{size[1]} sensor" if size else "at places within 0..65535"
-        msg = (
-            f"expected events {where}, got x={int(raw.x[i])} y={int(raw.y[i])} "
-            f"at event {seen + i}; give the true --sensor-size, "
-            "or --on-error skip to drop and count such events"
+            dropped["jitter"] = stood[early]
+        # Booked at the latest time before it: that is where the stream stood.
+        dropped["backwards"] = stood[verdict == check.BACKWARDS]
+        dropped["spike"] = stood[verdict == check.SPIKE]
+        kept = Columns(
+            x[keep].astype(np.uint16, copy=False),
+            y[keep].astype(np.uint16, copy=False),
+            t[keep],
+            p[keep].astype(np.int8, copy=False),
         )
-        return FormatError(msg, path=path, offset=raw.byte_of(i), reason="outside_sensor")
-    before = max(latest, int(raw.t[:i].max(initial=np.iinfo(np.int64).min)))
-    msg = (
-        f"expected times that do not decrease, got {int(raw.t[i])} us after {before} us "
-        f"at event {seen + i}; --on-error skip drops such events, repair moves them up"
-    )
-    return FormatError(msg, path=path, offset=raw.byte_of(i), reason="backwards_time")
+        return kept, dropped
 
+    def _stood(self, t: NDArray[np.int64], verdict: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the latest time kept up to each event."""
+        sound = np.where(verdict == check.KEEP, t, self.latest)
+        high: NDArray[np.int64] = np.maximum.accumulate(sound)
+        if high.size and high[0] == np.iinfo(np.int64).min:  # dropped before anything was kept
+            first = t[verdict == check.KEEP]
+            high = np.maximum(high, first[0] if first.size else t[0])
+        return high
 
-def _backwards(t: NDArray[np.int64], latest: int) -> NDArray[np.bool_] | None:
-    """Return which events come before the latest time seen; None if none does."""
-    # The running maximum only matters where time steps back, which is rare: test first.
-    if int(t[0]) >= latest and not bool((t[1:] < t[:-1]).any()):
-        return None
-    back: NDArray[np.bool_] = t < np.maximum.accumulate(np.maximum(t, latest))
-    return back
-
-
-def _settle(
-    raw: RawChunk,
-    outside: NDArray[np.bool_] | None,
-    latest: int,
-    ledger: Ledger,
-    *,
-    on_error: OnError,
-) -> tuple[Chunk, int]:
-    """Drop or repair what is faulty; returns the chunk and the latest time after it."""
-    x, y, t, p = raw.x, raw.y, raw.t, raw.p
-    dropped: dict[str, NDArray[np.int64]] = {}
-    if outside is not None:
-        dropped["outside"] = t[outside]
-        keep = ~outside
-        x, y, t, p = x[keep], y[keep], t[keep], p[keep]
-    back = _backwards(t, latest) if t.size else None
-    if back is not None:
-        high = np.maximum.accumulate(np.maximum(t, latest))
-        if on_error == "repair":
-            ledger.repaired["backwards"] += int(back.sum())
-            t = high
-        else:
-            # Booked at the latest time before it: that is where the stream stood.
-            dropped["backwards"] = high[back]
-            keep = ~back
-            x, y, t, p = x[keep], y[keep], t[keep], p[keep]
-    if t.size:
-        latest = max(latest, int(t[-1]))
-    return Chunk(_events(x, y, t, p), dropped), latest
-
-
-def _events(x: NDArray[Any], y: NDArray[Any], t: NDArray[np.int64], p: NDArray[np.int8]) -> Events:
-    return Events.from_checked(
-        x.astype(np.uint16, copy=False),
-        y.astype(np.uint16, copy=False),
-        t,
-        p.astype(np.int8, copy=False),
-    )
+    def _refuse(self, raw: RawChunk, inside: NDArray[np.bool_]) -> None:
+        """Raise for the first faulty event; a chunk of another integer type may have none."""
+        high = np.maximum.accumulate(np.maximum(raw.t, self.latest))
+        faulty = ~inside | (raw.t < high)
+        if not faulty.any():
+            return
+        i = int(np.argmax(faulty))
+        if not inside[i]:
+            size = self.sensor_size
+            where = f"inside the {size[0]}x{size[1]} sensor" if size else "at places in 0..65535"
+            msg = (
+                f"expected events {where}, got x={int(raw.x[i])} y={int(raw.y[i])} "
+                f"at event {self.seen + i}; give the true --sensor-size, "
+                "or --on-error skip to drop and count such events"
+            )
+            raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="outside_sensor")
+        msg = (
+            f"expected times that do not decrease, got {int(raw.t[i])} us after {int(high[i])} us "
+            f"at event {self.seen + i}; --on-error skip drops such events, repair moves them up"
+        )
+        raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="backwards_time")

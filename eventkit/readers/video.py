@@ -14,6 +14,7 @@ from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
 from eventkit.readers.base import ReadOptions
 from eventkit.recording import Recording
+from eventkit.sources import Source
 
 SLACK_US = 100_000
 """By which a container may claim more than its frames span."""
@@ -26,12 +27,14 @@ class VideoReader:
     suffixes = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
     holds = ("frames",)
 
-    def matches(self, path: Path, head: bytes) -> bool:
+    def recognise(self, source: Source) -> str | None:
         """Go by suffix: containers are many, PyAV judges the content."""
-        return path.is_file() and path.suffix.lower() in self.suffixes
+        known = not source.is_dir and source.suffix in self.suffixes
+        return f"suffix {source.suffix}" if known else None
 
-    def open(self, path: Path, options: ReadOptions) -> Recording:
+    def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the video; one decoding pass finds the times of its frames."""
+        path = source.local()
         times: list[int] = []
         end = 0
         size = (0, 0)
@@ -60,7 +63,7 @@ class VideoReader:
             return _pictures(path, list(indices), size)
 
         frames = Frames(t, t, t, size, 3, "own-clock", reader)
-        return Recording(path=path, format=self.name, frames=frames, notes=notes)
+        return Recording(path=source.path, format=self.name, frames=frames, notes=notes)
 
 
 def _check_length(path: Path, times: list[int], end: int) -> None:

@@ -19,6 +19,7 @@ from eventkit.recording import Chunk, Recording
 from eventkit.render.scene import Scene, is_shaded
 from eventkit.render.times import milliseconds
 from eventkit.shards import MANIFEST
+from eventkit.sources import Source
 from eventkit.survey import Survey, survey
 
 Kind = Literal["recording", "store", "shards"]
@@ -47,7 +48,7 @@ def kind_of(path: Path) -> Kind:
     if (hidden / "plan.json").is_file():
         return "store" if (hidden / "packs").is_dir() else "shards"
     try:
-        find_reader(path)
+        find_reader(Source(path))
     except UnsupportedFormatError as err:
         msg = (
             f"{path}: expected a recording, a store of `eventkit convert` or shards of "
@@ -157,7 +158,7 @@ def _laid_out(
 
 
 def _head(recording: Recording, ledger: Ledger) -> Iterator[Chunk]:
-    for chunk in recording.chunks(ledger):
+    for chunk in recording.stream(ledger):
         if len(chunk.events):
             yield chunk
             return

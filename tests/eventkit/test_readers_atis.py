@@ -180,8 +180,8 @@ def test_the_events_are_decoded_once_and_chunks_at_every_call(tmp_path: Path) ->
     recording = eventkit.open(write(tmp_path / "a.bin", EVENTS))
 
     assert recording.events is recording.events
-    assert [len(c.events) for c in recording.chunks()] == [4]
-    assert [len(c.events) for c in recording.chunks()] == [4]
+    assert [len(c.events) for c in recording.stream()] == [4]
+    assert [len(c.events) for c in recording.stream()] == [4]
 
 
 @pytest.mark.parametrize(

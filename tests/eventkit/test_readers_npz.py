@@ -113,7 +113,7 @@ def test_long_archives_come_in_pieces(path: Path) -> None:
     zeros = np.zeros(n, "u1")
     np.savez(path, x=zeros, y=zeros, t=np.arange(n), p=zeros)
 
-    sizes = [len(chunk.events) for chunk in eventkit.open(path).chunks()]
+    sizes = [len(chunk.events) for chunk in eventkit.open(path).stream()]
 
     assert sizes == [EVENT_CHUNK, 3]
 

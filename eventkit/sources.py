@@ -1,0 +1,328 @@
+"""Where bytes come from: a file, a folder, a compressed file, a member of a zip, a URL.
+
+Readers get a `Source` and never ask which of these it is. What is compressed is told by its first
+bytes, not by its name. URLs (``s3://bucket/key`` ...) go through fsspec.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import shutil
+import stat
+import tempfile
+import weakref
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventkit._optional import require
+from eventkit.errors import FormatError, MissingDataError, SettingsError
+
+PIECE_BYTES = 1 << 18
+"""A buffer of this size stays in the cache; reading a file whole costs a page fault every 4 kB."""
+HEAD_BYTES = 1 << 16
+
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+_ENDINGS = (".gz", ".zst", ".bz2", ".xz")
+
+
+class Source:
+    """One place that bytes are read from.
+
+    Parameters
+    ----------
+    name : str or Path
+        A path; ``zip://member::archive``, where the archive is a path or URL again; or any URL
+        that fsspec opens.
+
+    Raises
+    ------
+    MissingDataError
+        If nothing is there.
+
+    Examples
+    --------
+    >>> Source("no/such/file.raw")
+    Traceback (most recent call last):
+        ...
+    eventkit.errors.MissingDataError: no/such/file.raw: no such file or folder
+    """
+
+    def __init__(self, name: str | Path) -> None:
+        self.name = str(name)
+        self._member: str | None = None
+        self._archive: Source | None = None
+        self._fs: Any = None
+        self._remote = ""
+        if self.name.startswith("zip://") and "::" in self.name:
+            member, _, archive = self.name.removeprefix("zip://").partition("::")
+            self._member, self._archive = member, Source(archive)
+            self._check_member()
+        elif "://" in self.name:
+            fsspec = require("fsspec", extra="remote", purpose="reading URLs")
+            self._fs, self._remote = fsspec.core.url_to_fs(self.name)
+            if not self._fs.exists(self._remote):
+                msg = f"{self.name}: no such object"
+                raise MissingDataError(msg)
+        elif not Path(name).exists():
+            msg = f"{name}: no such file or folder"
+            raise MissingDataError(msg)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r})"
+
+    @property
+    def path(self) -> Path:
+        """The name as a path, for display and for files beside it; see `is_plain`."""
+        return Path(self.name)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is a local file, or folder, that is not compressed."""
+        return self._is_local and not self.compression
+
+    @property
+    def _is_local(self) -> bool:
+        return self._archive is None and self._fs is None
+
+    @cached_property
+    def is_dir(self) -> bool:
+        """Whether this is a folder."""
+        if self._archive is not None:
+            return False
+        return bool(self._fs.isdir(self._remote)) if self._fs is not None else self.path.is_dir()
+
+    @cached_property
+    def compression(self) -> str:
+        """``gzip``, ``zstd``, ``bz2``, ``xz`` or empty."""
+        if self.is_dir:
+            return ""
+        with self._open_stored() as file:
+            head = file.read(6)
+        return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+
+    @property
+    def inner_name(self) -> str:
+        """Name of the file without folders and without ``.gz``, ``.zst`` ..."""
+        name = self._member if self._member is not None else self.name
+        name = PurePosixPath(name.replace(os.sep, "/")).name
+        if self.compression and name.lower().endswith(_ENDINGS):
+            name = name[: name.rindex(".")]
+        return name
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of `inner_name` with the dot, lower case."""
+        return PurePosixPath(self.inner_name).suffix.lower()
+
+    @cached_property
+    def size(self) -> int | None:
+        """Bytes of the content; None where only decompressing it would tell."""
+        if self.compression or self.is_dir:
+            return None
+        if self._archive is not None:
+            with self._zip() as archive:
+                return archive.getinfo(str(self._member)).file_size
+        if self._fs is not None:
+            return int(self._fs.size(self._remote))
+        return self.path.stat().st_size
+
+    @cached_property
+    def head(self) -> bytes:
+        """Up to `HEAD_BYTES` of the content; empty for a folder, short where it is damaged."""
+        if self.is_dir:
+            return b""
+        file = self.open()
+        parts: list[bytes] = []
+        try:
+            with file, self.faults():
+                while sum(map(len, parts)) < HEAD_BYTES and (part := file.read(HEAD_BYTES)):
+                    parts.append(part)
+        except FormatError:
+            pass  # met again, with its offset, by whoever reads on
+        return b"".join(parts)[:HEAD_BYTES]
+
+    def open(self) -> BinaryIO:
+        """Open the content: binary, decompressed, seekable (backwards by reading again)."""
+        if not self.compression:
+            return self._open_stored()
+        return cast("BinaryIO", io.BufferedReader(_Rewindable(self._decompressed), PIECE_BYTES))
+
+    def read(self) -> bytes:
+        """Return the whole content; for formats that are read whole anyway."""
+        with self.open() as file, self.faults():
+            return file.read()
+
+    def pieces(
+        self, size: int = PIECE_BYTES, *, start: int = 0
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield ``(offset, bytes)`` from ``start`` on; only the last piece is shorter.
+
+        The array is the same buffer every time: take what is needed before the next.
+
+        Raises
+        ------
+        FormatError
+            Where compressed content is damaged; what came before it has been yielded.
+        """
+        buffer = np.empty(size, np.uint8)
+        view = buffer.data
+        offset = start
+        with self.open() as file:
+            file.seek(start)
+            while True:
+                filled, fault = 0, None
+                try:
+                    with self.faults():
+                        while filled < size and (got := file.readinto(view[filled:])):  # type: ignore[attr-defined]
+                            filled += got
+                except FormatError as err:
+                    fault = err
+                if filled:
+                    yield offset, buffer[:filled]
+                    offset += filled
+                if fault is not None:
+                    raise fault
+                if filled < size:
+                    return
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Turn damage of the compression into `FormatError`."""
+        try:
+            yield
+        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as err:
+            raise self._damaged(err) from err
+        except OSError as err:
+            if err.errno is not None or not (self.compression or self._archive):
+                raise
+            raise self._damaged(err) from err
+        except Exception as err:
+            if type(err).__module__.split(".")[0] not in ("zstandard", "backports"):
+                raise
+            raise self._damaged(err) from err
+
+    def _damaged(self, err: Exception) -> FormatError:
+        msg = (
+            f"expected whole {self.compression or 'zip'} data, got damaged data ({err}); copy it "
+            "again, or --on-error skip keeps what comes before the damage"
+        )
+        return FormatError(msg, path=self.name, reason="truncated")
+
+    def local(self) -> Path:
+        """Return a path for libraries that need one; copied to a temporary file if need be."""
+        return self.path if self.is_plain else self._spooled
+
+    @cached_property
+    def _spooled(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="eventkit-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        path = Path(folder) / self.inner_name
+        with self.open() as file, path.open("wb") as copy, self.faults():
+            shutil.copyfileobj(file, copy, 1 << 20)
+        return path
+
+    def beside(self, name: str) -> Path | None:
+        """Return the local file ``name`` in the same folder, if there is one."""
+        if not self._is_local:
+            return None
+        path = self.path.parent / name
+        return path if path.is_file() else None
+
+    def _open_stored(self) -> BinaryIO:
+        """Open the bytes as they are stored, compressed or not."""
+        if self._archive is not None:
+            archive = self._zip()
+            return cast("BinaryIO", archive.open(str(self._member)))
+        if self._fs is not None:
+            return cast("BinaryIO", self._fs.open(self._remote, "rb"))
+        if stat.S_ISFIFO(self.path.stat().st_mode):
+            msg = f"{self.name}: expected a file, got a pipe; write it to a file first"
+            raise SettingsError(msg)
+        return self.path.open("rb")
+
+    def _decompressed(self) -> BinaryIO:
+        stored = self._open_stored()
+        if self.compression == "gzip":
+            import gzip
+
+            return cast("BinaryIO", gzip.GzipFile(fileobj=stored))
+        if self.compression == "bz2":
+            import bz2
+
+            return cast("BinaryIO", bz2.BZ2File(stored))
+        if self.compression == "xz":
+            return cast("BinaryIO", lzma.LZMAFile(stored))
+        zstandard = require("zstandard", extra="zstd", purpose="reading .zst files")
+        reader = zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True)
+        return cast("BinaryIO", reader)
+
+    def _zip(self) -> zipfile.ZipFile:
+        assert self._archive is not None
+        try:
+            return zipfile.ZipFile(self._archive.open())
+        except zipfile.BadZipFile as err:
+            msg = f"expected a zip archive, got something else ({err})"
+            raise FormatError(msg, path=self._archive.name, offset=0, reason="corrupt") from err
+
+    def _check_member(self) -> None:
+        with self._zip() as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        if self._member not in names:
+            msg = f"{self.name}: no such member; there are {', '.join(names[:5])} ..."
+            raise MissingDataError(msg)
+
+
+class _Rewindable(io.RawIOBase):
+    """A decompressed stream that seeks: forwards by reading, backwards by starting again."""
+
+    def __init__(self, start: Callable[[], BinaryIO]) -> None:
+        self._start = start
+        self._stream = start()
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            while self.read(PIECE_BYTES):
+                pass
+            offset += self._at
+        elif whence == io.SEEK_CUR:
+            offset += self._at
+        if offset < self._at:
+            self._stream.close()
+            self._stream, self._at = self._start(), 0
+        while self._at < offset and self.read(min(PIECE_BYTES, offset - self._at)):
+            pass
+        return self._at
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()

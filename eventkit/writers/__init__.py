@@ -1,0 +1,1 @@
+"""Recordings out of the toolkit again, in formats that others read."""

@@ -1,0 +1,102 @@
+"""What a writer is: a name, what its format can hold, and how a recording gets into it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from eventkit.events import Events
+from eventkit.ledger import Ledger
+from eventkit.recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is to be written, known before the first byte is.
+
+    Parameters
+    ----------
+    events : int
+        Number of events.
+    first_us, last_us : int, microseconds
+        Times of the first and last event; 0 without events.
+    right, bottom : int, pixels
+        Largest x and y; -1 without events.
+    sensor_size : (W, H) or None
+    frames, triggers, imu : int
+        Numbers of each.
+    """
+
+    events: int
+    first_us: int
+    last_us: int
+    right: int
+    bottom: int
+    sensor_size: tuple[int, int] | None
+    frames: int = 0
+    triggers: int = 0
+    imu: int = 0
+
+
+class Writer(Protocol):
+    """One format that recordings are written in."""
+
+    @property
+    def name(self) -> str:
+        """Short name, as in ``--format``; that of the reader that reads it, where there is one."""
+        ...
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """File suffixes that mean this format; empty for one that is only chosen by name."""
+        ...
+
+    def losses(self, contents: Contents) -> list[str]:
+        """Return what would be lost, one sentence each; empty for a round trip without loss.
+
+        Raises
+        ------
+        SettingsError
+            If the events do not fit at all (places beyond the format's bits ...): expected, got,
+            and a format that would hold them.
+        """
+        ...
+
+    def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
+        """Write to ``path``, which does not exist, in bounded memory; equal input, equal bytes.
+
+        Parameters
+        ----------
+        recording : Recording
+            Read through ``recording.stream(ledger)``, once.
+        path : Path
+            A temporary name in the final folder; the caller renames.
+        ledger : Ledger
+            Receives the counts of the reading.
+        """
+        ...
+
+
+def event_parts(recording: Recording, ledger: Ledger) -> Iterator[Events]:
+    """Yield the events of a recording, in parts that are not empty."""
+    return (chunk.events for chunk in recording.stream(ledger) if len(chunk.events))
+
+
+@contextmanager
+def committed(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` and rename it when the block ends without an error."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        if partial.is_file():
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        if partial.is_file():
+            partial.unlink()
+        raise
