@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Clip": "eventkit.clips",
     "ClipSettings": "eventkit.survey",
+    "Columns": "eventkit.columns",
     "EVENT_DTYPE": "eventkit.events",
     "EventKitError": "eventkit.errors",
     "Events": "eventkit.events",
@@ -25,6 +26,7 @@ _PUBLIC = {
     "Windows": "eventkit.slicing",
     "clip_recording": "eventkit.clips",
     "count_frames": "eventkit.representations",
+    "export": "eventkit.writers",
     "frame_difference": "eventkit.differences",
     "open": "eventkit.readers",
     "open_store": "eventkit.store",
@@ -36,6 +38,7 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from eventkit.clips import Clip as Clip
     from eventkit.clips import clip_recording as clip_recording
+    from eventkit.columns import Columns as Columns
     from eventkit.differences import frame_difference as frame_difference
     from eventkit.errors import EventKitError as EventKitError
     from eventkit.errors import FormatError as FormatError
@@ -54,11 +57,17 @@ if TYPE_CHECKING:
     from eventkit.slicing import Windows as Windows
     from eventkit.store import open_store as open_store
     from eventkit.survey import ClipSettings as ClipSettings
+    from eventkit.writers import export as export
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 
+_MODULES = ("augment", "filters", "interop", "readers", "representations", "writers")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"eventkit.{name}")
     if name not in _PUBLIC:
         msg = f"module 'eventkit' has no attribute {name!r}"
         raise AttributeError(msg)

@@ -166,8 +166,6 @@ def preprocess(recording: Recording, settings: Preprocessing) -> Recording:
         sensor_size=size,
         frames=frames,
         source=source if recording.source is not None and steps else recording.source,
-        _events=None,
-        _ledger=None,
     )
 
 

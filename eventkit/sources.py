@@ -32,7 +32,7 @@ PIECE_BYTES = 1 << 18
 HEAD_BYTES = 1 << 16
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
-_ENDINGS = (".gz", ".zst", ".bz2", ".xz")
+COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 
 
 class Source:
@@ -118,7 +118,7 @@ class Source:
         """Name of the file without folders and without ``.gz``, ``.zst`` ..."""
         name = self._member if self._member is not None else self.name
         name = PurePosixPath(name.replace(os.sep, "/")).name
-        if self.compression and name.lower().endswith(_ENDINGS):
+        if self.compression and name.lower().endswith(COMPRESSED_SUFFIXES):
             name = name[: name.rindex(".")]
         return name
 

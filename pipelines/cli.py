@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventkit._optional import check_installed
-from eventkit.cli.options import BOX, SIZE
+from eventkit.cli.options import BOX, SIZE, read_options
 from eventkit.clip_settings import ClipSettings
 from eventkit.homography import load_homography
 from eventkit.representations import COUNT_DTYPES
@@ -99,13 +99,7 @@ def _run_options(command: Any) -> Any:
 )
 @click.option("--size", type=SIZE, help="Bring events to this grid, not larger than theirs.")
 @click.option("--raw-events", is_flag=True, help="Keep the events beside the frames.")
-@click.option("--sensor-size", type=SIZE, help="For formats that do not say.")
-@click.option(
-    "--time-unit",
-    type=click.Choice(["us", "s", "ms", "ns"]),
-    help="Of times that do not say; told by evidence otherwise.",
-)
-@click.option("--format", "format_name", help="Name of the event reader, where detection is wrong.")
+@read_options
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True)
 @click.option(
     "--on-error",
@@ -120,11 +114,13 @@ def _run_options(command: Any) -> Any:
 def convert(
     sources: tuple[Path, ...],
     out: Path,
-    format_name: str | None,
     layout: Any,
     on_error: Any,
     sensor_size: tuple[int, int] | None,
     time_unit: Any,
+    columns: str | None,
+    topic: str | None,
+    format: str | None,
     strict: bool,
     max_bad: float,
     executor: str,
@@ -155,7 +151,12 @@ def convert(
             **clip_options,
         ),
         read=ReadSettings(
-            on_error=on_error, sensor_size=sensor_size, time_unit=time_unit, format=format_name
+            on_error=on_error,
+            sensor_size=sensor_size,
+            time_unit=time_unit,
+            columns=columns,
+            topic=topic,
+            format=format,
         ),
         layout=layout,
         run=RunSettings(executor=executor, workers=workers, strict=strict, max_bad=max_bad),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eventkit.atomic import write_atomic
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.readers import readers
@@ -25,7 +26,6 @@ from pipelines.receipts import (
     read_receipt,
     receipt_path,
     remove_temporaries,
-    write_atomic,
 )
 from pipelines.scan import ReadSettings, ScanJob, raise_fault, scan_all
 

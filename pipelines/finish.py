@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from eventkit.atomic import write_atomic
 from eventkit.samples import SCHEMA_VERSION, encode_json
 from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex, manifest_digest
-from pipelines.receipts import hash_file, write_atomic
+from pipelines.receipts import hash_file
 from pipelines.versions import code_versions
 
 

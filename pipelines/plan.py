@@ -12,11 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from eventkit.atomic import write_atomic
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.samples import encode_json
 from pipelines.datasets.discover import Discovery, RecordingSpec
-from pipelines.receipts import HIDDEN, read_plan, write_atomic
+from pipelines.receipts import HIDDEN, read_plan
 from pipelines.scan import ReadSettings, raw_clip_bytes
 
 PLAN_VERSION = 1

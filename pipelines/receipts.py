@@ -1,52 +1,23 @@
-"""Atomic commits: a file is there whole, hashed and on the disk, or it is not there.
+"""Receipts: a unit is there whole, hashed and on the disk, or it is not there.
 
-Order of a commit: temporary name in the same folder, write and hash in one pass, fsync, rename,
-fsync the folder; then the receipt the same way. The receipt is the commit: what has none is not
-there, whatever files lie around, and the next run makes it again to the same bytes.
+What a unit consists of is written as `eventkit.atomic` does, then the receipt the same way. The
+receipt is the commit: what has none is not there, whatever files lie around, and the next run makes
+it again to the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from eventkit.atomic import TEMPORARY, remove, sync, sync_folder, write_atomic
 from eventkit.errors import DamageError
 from eventkit.samples import encode_json
 
 HIDDEN = ".eventkit"
-TEMPORARY = ".tmp-"
-_PIECE = 1 << 20
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is never seen half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    commit(temporary, path)
-
-
-def commit(temporary: Path, path: Path) -> None:
-    """Rename a written and synced file to its name, durably."""
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def hash_file(path: Path) -> str:
@@ -57,17 +28,15 @@ def hash_file(path: Path) -> str:
 
 def describe_tree(folder: Path, *, relative_to: Path) -> list[dict[str, Any]]:
     """Sync and hash every file below ``folder``: path, bytes, sha256, sorted by path."""
-    entries = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        entries.append(
-            {
-                "path": path.relative_to(relative_to).as_posix(),
-                "bytes": path.stat().st_size,
-                "sha256": hash_file(path),
-            }
-        )
+    sync(folder)
+    entries = [
+        {
+            "path": path.relative_to(relative_to).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": hash_file(path),
+        }
+        for path in sorted(p for p in folder.rglob("*") if p.is_file())
+    ]
     for sub in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         sync_folder(sub)
     return entries
@@ -128,7 +97,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed run left under a temporary name; call it under the lock only."""
-    for path in folder.rglob(f"{TEMPORARY}*"):
-        if path.is_file():
-            with suppress(FileNotFoundError):
-                path.unlink()
+    for path in list(folder.rglob(f"{TEMPORARY}*")):
+        remove(path)

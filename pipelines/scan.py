@@ -43,6 +43,8 @@ class ReadSettings:
     on_error: OnError = "raise"
     sensor_size: tuple[int, int] | None = None
     time_unit: TimeUnit | None = None
+    columns: str | None = None
+    topic: str | None = None
     format: str | None = None
 
 
@@ -66,6 +68,8 @@ def open_spec(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recording:
         on_error=read.on_error,
         sensor_size=read.sensor_size,
         time_unit=read.time_unit,
+        columns=read.columns,
+        topic=read.topic,
         format=read.format if spec.events else None,
     )
 

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from eventkit.atomic import write_atomic
 from eventkit.errors import SettingsError
 from eventkit.samples import encode_json, sample_key
 from eventkit.store import Store
 from pipelines.plan import differing_settings
-from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path, write_atomic
+from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path
 from pipelines.shard_task import ShardSettings
 
 MANY_SHARDS = 64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
+from eventkit.atomic import committed
 from eventkit.samples import Sample, encode_png, encode_sample
 from eventkit.store import Pack, StoredClip
-from pipelines.receipts import TEMPORARY, commit, read_receipt, write_receipt
+from pipelines.receipts import read_receipt, write_receipt
 from pipelines.tar import TarWriter
 
 logger = logging.getLogger(__name__)
@@ -70,11 +70,10 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         return done
     path = out / job.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
     packs: dict[str, Pack] = {}
     rows: list[dict[str, Any]] = []
     fields: list[str] = []
-    with temporary.open("wb") as file:
+    with committed(path) as temporary, temporary.open("wb") as file:
         tar = TarWriter(file)
         for pack, number, key in job.clips:
             if pack not in packs:
@@ -88,10 +87,7 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
             sizes = [len(data) for data in members.values()]
             rows.append({"key": key, "label": sample.label, "offset": offsets, "size": sizes})
         sha256, crc32c = tar.close()
-        file.flush()
-        os.fsync(file.fileno())
-    size = temporary.stat().st_size
-    commit(temporary, path)
+    size = path.stat().st_size
     receipt = {
         "name": job.name,
         "plan_id": job.plan_id,

@@ -17,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import io
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from eventkit.atomic import write_atomic
 from eventkit.errors import DamageError, LockedError, MissingDataError, SettingsError
 from velora.config import Settings, differing_keys, load_settings, to_toml
 from velora.data import DataSpec
@@ -125,8 +125,8 @@ class RunFolder:
         if strangers and strangers != ["config.toml"]:
             msg = f"{self.path} is not a run folder (it holds {strangers[0]}); choose another name"
             raise SettingsError(msg)
-        write_atomically(self.path / "config.toml", to_toml(settings).encode())
-        write_atomically(self.path / "run.json", _json(facts))
+        write_atomic(self.path / "config.toml", to_toml(settings).encode())
+        write_atomic(self.path / "run.json", _json(facts))
 
     def read(self) -> tuple[Settings, RunFacts]:
         """Read the settings and facts of a run."""
@@ -147,7 +147,7 @@ class RunFolder:
     def save_weights(self, model: nn.Module) -> None:
         """Save what trains."""
         data = save_tensors(trainable_tensors(model), metadata={"format": "pt"})
-        write_atomically(self.path / "model.safetensors", data)
+        write_atomic(self.path / "model.safetensors", data)
 
     def load_weights(self, model: nn.Module) -> None:
         """Put the saved adapters, embeddings and head into a model built alike."""
@@ -167,7 +167,7 @@ class RunFolder:
         """Save the state to go on from; tensors, numbers, strings, lists and dicts only."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.path / "state.pt", buffer.getvalue())
+        write_atomic(self.path / "state.pt", buffer.getvalue())
 
     def load_state(self) -> dict[str, Any] | None:
         """Read the state of the last whole epoch, None before the first."""
@@ -186,7 +186,7 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         kept = [line for line in self.metrics() if line["epoch"] < record["epoch"]]
         text = "".join(json.dumps(line) + "\n" for line in [*kept, record])
-        write_atomically(path, text.encode())
+        write_atomic(path, text.encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read the lines of the epochs so far."""
@@ -197,7 +197,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: object) -> Path:
         """Write one JSON file of the run; returns its path."""
-        write_atomically(self.path / name, _json(value))
+        write_atomic(self.path / name, _json(value))
         return self.path / name
 
 
@@ -230,20 +230,6 @@ def load_trainable(model: nn.Module, tensors: dict[str, Tensor], *, where: str) 
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(tensors[name])
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: a reader, or a crash, finds the old bytes or the new ones."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _json(value: object) -> bytes:

@@ -15,10 +15,11 @@ from pathlib import Path
 import msgspec
 import torch
 
+from eventkit.atomic import write_atomic
 from eventkit.errors import MissingDataError, SettingsError
 from eventkit.shards import ShardSet
 from velora.backbone import TrunkSource, build_trunk
-from velora.checkpoint import RunFacts, RunFolder, TrunkFacts, write_atomically
+from velora.checkpoint import RunFacts, RunFolder, TrunkFacts
 from velora.config import Settings, settings_hash
 from velora.data import (
     ClipDataset,
@@ -148,7 +149,7 @@ def _fit(
         epoch=best,
         progress=_checking(reporter, loaders["test"]),
     )
-    write_atomically(run.path / "confusion.csv", confusion_csv(report).encode())
+    write_atomic(run.path / "confusion.csv", confusion_csv(report).encode())
     run.write_json("result.json", report)
     return report
 
@@ -205,7 +206,7 @@ def evaluate_run(
         progress=_checking(reporter, loader),
     )
     name = f"eval-{split}-{spec.plan_id[:8]}"
-    write_atomically(path / f"{name}.csv", confusion_csv(report).encode())
+    write_atomic(path / f"{name}.csv", confusion_csv(report).encode())
     return run.write_json(f"{name}.json", report), report
 
 

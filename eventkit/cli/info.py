@@ -3,71 +3,74 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventkit.cli.options import SIZE
+from eventkit.cli.options import ON_ERROR, read_options
+
+if TYPE_CHECKING:
+    from eventkit.events import Events
+    from eventkit.recording import Recording
+
+GAP_US = 100_000
+"""A silence that is told: a camera that looks at anything at all has shorter ones."""
 
 
 @click.command("info")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "skip", "repair"]),
-    default="raise",
-    show_default=True,
-    help="raise: stop at the first fault; skip, repair: keep what is whole.",
-)
-@click.option("--sensor-size", type=SIZE, help="Where the file does not say.")
-@click.option(
-    "--time-unit",
-    type=click.Choice(["us", "s", "ms", "ns"]),
-    help="Of times that do not say; told by evidence otherwise.",
-)
-@click.option("--format", "format_name", help="Name of the reader, where detection is wrong.")
-def command(
-    path: Path,
-    as_json: bool,
-    on_error: Any,
-    sensor_size: tuple[int, int] | None,
-    time_unit: Any,
-    format_name: str | None,
-) -> None:
-    """Say what PATH (a recording, an image, a video, a folder of images) holds."""
+@ON_ERROR
+@read_options
+def command(path: str, as_json: bool, **how: Any) -> None:
+    """Say what PATH holds: a recording, an image, a video, a folder of images, a URL.
+
+    Names the format and why it was taken for it, the geometry and where that comes from, counts,
+    duration, rate, frames, gaps and faults. Reads the whole recording once, in bounded memory.
+    """
     import eventkit
 
-    recording = eventkit.open(
-        path,
-        on_error=on_error,
-        sensor_size=sensor_size,
-        time_unit=time_unit,
-        format=format_name,
-    )
-    facts = describe(recording)
-    if as_json:
-        click.echo(json.dumps(facts))
-    else:
-        click.echo("\n".join(_lines(facts)))
+    facts = describe(eventkit.open(path, **how))
+    click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
 
 
-def describe(recording: Any) -> dict[str, Any]:
+class _Pass:
+    """What one pass over the events tells, chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.last = 0
+        self.on = 0
+        self.gaps = 0
+        self.longest = (0, 0)
+
+    def add(self, events: Events) -> None:
+        import numpy as np
+
+        t = events.t
+        steps = np.diff(t, prepend=t[0] if self.first is None else self.last)
+        at = int(np.argmax(steps))
+        self.longest = max(self.longest, (int(steps[at]), int(t[at]) - int(steps[at])))
+        self.gaps += int(np.count_nonzero(steps >= GAP_US))
+        self.first = int(t[0]) if self.first is None else self.first
+        self.last = int(t[-1])
+        self.on += int(np.count_nonzero(events.p))
+
+
+def describe(recording: Recording) -> dict[str, Any]:
     """Return the facts about an open recording; reads its events once, in pieces."""
     from eventkit.ledger import Ledger
 
-    ledger = Ledger()
-    first, last, on = None, None, 0
+    ledger, found = Ledger(), _Pass()
     for chunk in recording.stream(ledger):
         if len(chunk.events):
-            first = int(chunk.events.t[0]) if first is None else first
-            last = int(chunk.events.t[-1])
-            on += int(chunk.events.p.sum())
+            found.add(chunk.events)
+    first, last, on = found.first, found.last if found.first is not None else None, found.on
     frames = recording.frames
     facts: dict[str, Any] = {
         "path": str(recording.path),
         "format": recording.format,
+        "evidence": recording.evidence,
         "sensor_size": list(recording.sensor_size) if recording.sensor_size else None,
         "geometry_source": recording.geometry_source,
         "events": ledger.kept,
@@ -84,6 +87,11 @@ def describe(recording: Any) -> dict[str, Any]:
     if first is not None and last is not None and last > first:
         facts["duration_s"] = (last - first) / 1e6
         facts["rate_hz"] = ledger.kept / ((last - first) / 1e6)
+        facts["gaps"] = {
+            "count": found.gaps,
+            "longest_us": found.longest[0],
+            "longest_at_us": found.longest[1],
+        }
     if frames is not None:
         timed = frames.timing != "none"
         facts["frames"] = {
@@ -102,7 +110,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     size = (
         "x".join(str(side) for side in facts["sensor_size"]) if facts["sensor_size"] else "unknown"
     )
-    lines = [f"{facts['path']}: {facts['format']}"]
+    why = f" ({facts['evidence']})" if facts["evidence"] else ""
+    lines = [f"{facts['path']}: {facts['format']}{why}"]
     if facts["ledger"]["words"] or facts["sensor_size"]:
         why = f" ({facts['geometry_source']})" if facts["geometry_source"] else ""
         lines.append(f"  sensor     {size}{why}")
@@ -111,6 +120,12 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"  time       {facts['t_first_us']:,} .. {facts['t_last_us']:,} us")
     if "rate_hz" in facts:
         lines.append(f"  duration   {facts['duration_s']:.6f} s, {facts['rate_hz']:,.0f} events/s")
+    if facts.get("gaps", {}).get("count"):
+        gaps = facts["gaps"]
+        lines.append(
+            f"  gaps       {gaps['count']:,} of {GAP_US // 1000} ms or more, the longest "
+            f"{gaps['longest_us']:,} us after {gaps['longest_at_us']:,} us"
+        )
     if facts["frames"]:
         frames = facts["frames"]
         kind = {1: "gray", 3: "RGB"}[frames["channels"]]

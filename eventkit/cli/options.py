@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -51,5 +52,34 @@ class BoxType(click.ParamType["tuple[int, int, int, int]"]):
         return int(match[1]), int(match[2]), int(match[3]), int(match[4])
 
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 SIZE = SizeType()
 BOX = BoxType()
+
+
+def read_options(command: Command) -> Command:
+    """Add what every reader can be told: how to read what a file does not say of itself."""
+    for option in reversed(_READ_OPTIONS):
+        command = option(command)
+    return command
+
+
+_READ_OPTIONS = (
+    click.option("--sensor-size", type=SIZE, help="Where the file does not say, or says it wrong."),
+    click.option(
+        "--time-unit",
+        type=click.Choice(["us", "s", "ms", "ns"]),
+        help="Of times that do not say; told by evidence otherwise.",
+    ),
+    click.option("--columns", metavar="ORDER", help="Of columns without names, as txyp."),
+    click.option("--topic", help="Of a bag, or the stream, where there are several."),
+    click.option("--format", "format", help="Name of the reader, where detection is wrong."),
+)
+ON_ERROR = click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip", "repair"]),
+    default="raise",
+    show_default=True,
+    help="raise: stop at the first fault; skip, repair: keep what is whole.",
+)

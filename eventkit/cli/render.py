@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from eventkit.cli.options import SIZE
+from eventkit.cli.options import read_options
 from eventkit.errors import SettingsError
 
 _SUFFIXES = (".png", ".gif", ".mp4")
@@ -19,7 +19,9 @@ _OF_RECORDINGS = (
     "rgb",
     "sensor_size",
     "time_unit",
-    "format_name",
+    "columns",
+    "topic",
+    "format",
 )
 
 
@@ -46,11 +48,7 @@ _OF_RECORDINGS = (
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlargement.  [default: by size]")
 @click.option("--fps", type=click.FloatRange(0.01, 1000), help="Of a film.  [default: 8]")
 @click.option("--rgb", type=click.Path(path_type=Path), help="RGB side in a file of its own.")
-@click.option("--sensor-size", type=SIZE, help="Where the file does not say.")
-@click.option(
-    "--time-unit", type=click.Choice(["us", "s", "ms", "ns"]), help="Of times that do not say."
-)
-@click.option("--format", "format_name", help="Name of the reader, where detection is wrong.")
+@read_options
 def command(
     source: Path,
     out: Path,
@@ -101,9 +99,7 @@ def _suffix(out: Path, fps: float | None) -> str:
 def _refuse(kind: str, source: Path, given: list[str]) -> None:
     if not given:
         return
-    option = {"spec": "--repr", "format_name": "--format"}.get(
-        given[0], "--" + given[0].replace("_", "-")
-    )
+    option = {"spec": "--repr"}.get(given[0], "--" + given[0].replace("_", "-"))
     owner = "shards" if given[0] == "split" else "a recording"
     what = f"a {kind}" if kind != "shards" else kind
     msg = f"{option} goes with {owner}, {source} is {what}; leave it out"
@@ -120,9 +116,7 @@ def _of_recording(
     stop_us: int | None,
     clip_us: int | None,
     rgb: Path | None,
-    sensor_size: tuple[int, int] | None,
-    time_unit: Any,
-    format_name: str | None,
+    **how: Any,
 ) -> Any:
     import eventkit
     from eventkit.render.sources import scene_of_recording
@@ -134,13 +128,7 @@ def _of_recording(
         msg = f"{source} is one clip without --clip-us; give it, or leave --index out"
         raise SettingsError(msg)
     settings = _settings(spec, bins, clip_us)
-    recording = eventkit.open(
-        source,
-        rgb=rgb,
-        sensor_size=sensor_size,
-        time_unit=time_unit,
-        format=format_name,
-    )
+    recording = eventkit.open(source, rgb=rgb, **how)
     return scene_of_recording(
         recording, settings, start_us=start_us or 0, stop_us=stop_us, index=index
     )

@@ -69,6 +69,12 @@ def suffixes(side: str) -> dict[str, str]:
     return {s: reader.name for reader in readers() for s in reader.suffixes if side in reader.holds}
 
 
+def is_events(path: Path) -> bool:
+    """Tell by the content whether a file has events that some reader knows."""
+    source = Source(path)
+    return any("events" in r.holds and r.recognise(source) is not None for r in readers())
+
+
 def find_reader(source: Source, *, format: str | None = None) -> tuple[Reader, str]:
     """Return the reader of a source, and why it is that one.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from eventkit.atomic import committed as committed
 from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
@@ -84,19 +83,3 @@ class Writer(Protocol):
 def event_parts(recording: Recording, ledger: Ledger) -> Iterator[Events]:
     """Yield the events of a recording, in parts that are not empty."""
     return (chunk.events for chunk in recording.stream(ledger) if len(chunk.events))
-
-
-@contextmanager
-def committed(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` and rename it when the block ends without an error."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        yield partial
-        if partial.is_file():
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        if partial.is_file():
-            partial.unlink()
-        raise

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from eventkit.errors import MissingDataError, SettingsError
-from pipelines.datasets.files import Pair, find_pairs
+from pipelines.datasets.files import Pair, find_pairs, stem_of
 from pipelines.datasets.lists import class_names, find_lists, read_list
 
 Layout = Literal["auto", "list", "tree", "flat"]
@@ -159,7 +159,7 @@ def _finder(pairs: list[Pair]) -> Callable[[str], Pair | None]:
             by_ending.setdefault("/".join(parts[i:]), []).append(pair)
 
     def find(name: str) -> Pair | None:
-        for candidate in (name, os.path.splitext(name)[0]):
+        for candidate in (name, stem_of(name)):
             if candidate in by_id:
                 return by_id[candidate]
             endings = by_ending.get(candidate, [])

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from eventkit.errors import MissingDataError, SettingsError
-from eventkit.readers import suffixes
+from eventkit.readers import is_events, suffixes
+from eventkit.sources import COMPRESSED_SUFFIXES
 
+# Tables may be events or anything else beside them: these are looked into.
+_TABLES = (".txt", ".csv", ".npy", ".parquet")
 # Lists, times and notes stand beside recordings; they are no recordings that went unread.
 _SIDE_SUFFIXES = (".txt", ".csv", ".md", ".json", ".yaml", ".yml", ".pdf", ".zip", ".xml")
 RGB_FOLDER_ENDINGS = ("", "_aps", "_rgb", "_frames")
@@ -78,19 +81,20 @@ def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter
     claimed: set[str] = set()
     for folder in folders.values():
         for events in folder.events:
-            stem = _stem(events)
+            # A bag given as the source is the root itself.
+            stem = root.name if events == "." else stem_of(events)
             rgb = _rgb_side(stem, folder, folders)
             claimed.update([rgb] if rgb else [])
             pairs.append(Pair(stem, events, rgb))
     for folder in folders.values():
         for video in folder.videos:
             if video not in claimed:
-                pairs.append(Pair(_stem(video), None, video))
+                pairs.append(Pair(stem_of(video), None, video))
         if folder.path in claimed or not folder.stills:
             continue
         if folder.events:
             left = [still for still in folder.stills if still not in claimed]
-            pairs.extend(Pair(_stem(still), None, still) for still in left)
+            pairs.extend(Pair(stem_of(still), None, still) for still in left)
         else:
             name = root.name if folder.path == "." else folder.path
             pairs.append(Pair(name, None, folder.path))
@@ -116,19 +120,31 @@ def _walk(root: Path, source: Path) -> Iterator[_Folder]:
             folders.clear()
             continue
         seen.add(real)
+        if _is_bag(files):
+            folders.clear()
+            bag = _Folder(_relative(root, Path(current).parent))
+            bag.events.append(_relative(root, Path(current)))
+            yield bag
+            continue
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.endswith(".zarr"))
         yield _sort_files(root, Path(current), sorted(files))
 
 
+def _is_bag(files: Sequence[str]) -> bool:
+    """Whether a folder with these files is a ROS 2 bag: one recording, however many files."""
+    return "metadata.yaml" in files and any(f.endswith((".db3", ".mcap")) for f in files)
+
+
 def _single(root: Path, source: Path) -> Iterator[_Folder]:
     """Yield a single file, and what may be the RGB side of an event file."""
-    if source.suffix.lower() not in suffixes("events"):
+    if suffix_of(source.name) not in suffixes("events"):
         yield _sort_files(root, source.parent, [source.name])
         return
-    beside = sorted(f for f in source.parent.iterdir() if f.stem == source.stem and f.is_file())
+    stem = stem_of(source.name)
+    beside = sorted(f for f in source.parent.iterdir() if stem_of(f.name) == stem and f.is_file())
     yield _sort_files(root, source.parent, [f.name for f in beside])
     for ending in RGB_FOLDER_ENDINGS:
-        folder = source.with_name(source.stem + ending)
+        folder = source.with_name(stem + ending)
         if folder.is_dir():
             yield _sort_files(root, folder, sorted(f.name for f in folder.iterdir() if f.is_file()))
 
@@ -137,11 +153,11 @@ def _sort_files(root: Path, folder: Path, files: list[str]) -> _Folder:
     events, frames = suffixes("events"), suffixes("frames")
     found = _Folder(_relative(root, folder))
     for name in files:
-        suffix = Path(name).suffix.lower()
+        suffix = suffix_of(name)
         path = _relative(root, folder / name)
         if name.startswith("."):
             continue
-        if suffix in events:
+        if suffix in events and (suffix not in _TABLES or is_events(folder / name)):
             found.events.append(path)
         elif frames.get(suffix) == "image":
             found.stills.append(path)
@@ -153,7 +169,7 @@ def _sort_files(root: Path, folder: Path, files: list[str]) -> _Folder:
 
 
 def _rgb_side(stem: str, folder: _Folder, folders: dict[str, _Folder]) -> str | None:
-    candidates = [f for f in (*folder.stills, *folder.videos) if _stem(f) == stem]
+    candidates = [f for f in (*folder.stills, *folder.videos) if stem_of(f) == stem]
     for ending in RGB_FOLDER_ENDINGS:
         side = folders.get(stem + ending)
         if side is not None and side.stills:
@@ -178,5 +194,17 @@ def _relative(root: Path, path: Path) -> str:
     return PurePosixPath(os.path.relpath(path, root).replace(os.sep, "/")).as_posix()
 
 
-def _stem(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix(""))
+def suffix_of(name: str) -> str:
+    """Return the suffix, lower case; of a compressed file the one before it."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() in COMPRESSED_SUFFIXES:
+        path = path.with_suffix("")
+    return path.suffix.lower()
+
+
+def stem_of(path: str) -> str:
+    """Return the path without its suffix, nor that of a compression."""
+    whole = PurePosixPath(path)
+    if whole.suffix.lower() in COMPRESSED_SUFFIXES and whole.with_suffix("").suffix:
+        whole = whole.with_suffix("")
+    return str(whole.with_suffix(""))

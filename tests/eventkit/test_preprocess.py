@@ -81,7 +81,7 @@ def test_kept_and_dropped_events_make_up_the_stream_however_it_is_cut(
     cut = preprocess(recording_of(*data.draw(parts(ev))), wanted)
 
     ledger, chunks = Ledger(), []
-    chunks = list(cut.chunks(ledger))
+    chunks = list(cut.stream(ledger))
 
     kept = Events.concatenate(chunk.events for chunk in chunks)
     assert rows(kept) == rows(whole.events)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pipelines_helpers import write_recording
 
@@ -279,3 +281,37 @@ def test_a_list_beside_a_single_file_asks_for_no_other(tmp_path: Path) -> None:
 
     assert found.missing == ()
     assert [r.label for r in found.recordings] == [3]
+
+
+def test_compressed_recordings_are_found_under_the_name_inside(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a", seed=1)
+    plain = tmp_path / "a.bin"
+    (tmp_path / "a.bin.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+
+    (found,) = discover([tmp_path]).recordings
+
+    assert (found.id, found.events, found.rgb) == ("a", "a.bin.gz", "a.png")
+
+
+def test_a_ros2_bag_folder_is_one_recording(tmp_path: Path) -> None:
+    for name in ("drive_0.db3", "drive_1.db3", "metadata.yaml"):
+        (tmp_path / "drive").mkdir(exist_ok=True)
+        (tmp_path / "drive" / name).write_bytes(b"")
+
+    found = discover([tmp_path]).recordings
+    alone = discover([tmp_path / "drive"]).recordings
+
+    assert [(r.id, r.events) for r in found] == [("drive", "drive")]
+    assert [(r.id, r.events) for r in alone] == [("drive", ".")]
+
+
+def test_tables_are_recordings_only_where_they_hold_events(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("0.001 3 4 1\n0.002 5 6 0\n0.003 5 7 1\n")
+    (tmp_path / "notes.txt").write_text("the camera fell over\n")
+    np.save(tmp_path / "labels.npy", np.arange(5))
+
+    found = discover([tmp_path])
+
+    assert [(r.id, r.events) for r in found.recordings] == [("a", "a.txt")]
+    assert found.unknown == {".npy": 1}

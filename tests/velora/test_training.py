@@ -13,7 +13,7 @@ import torch
 
 from eventkit.errors import DamageError, EventKitError, LockedError
 from eventkit.shards import ShardSet
-from velora.checkpoint import RunFolder, trainable_tensors, write_atomically
+from velora.checkpoint import RunFolder, trainable_tensors
 from velora.config import Settings, load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
 from velora.progress import PlainReporter
@@ -301,17 +301,6 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
         pass
     with second.locked():
         pass
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    write_atomically(path, b"old")
-
-    with pytest.raises(TypeError):
-        write_atomically(path, "text, not bytes")  # type: ignore[arg-type]
-
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_rate_warms_up_linearly_and_falls_as_half_a_cosine() -> None:
