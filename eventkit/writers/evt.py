@@ -1,0 +1,187 @@
+"""Prophesee RAW: EVT2, EVT2.1 (little-endian words) and EVT3, events and triggers.
+
+Formats: https://docs.prophesee.ai/stable/data/encoding_formats/index.html. The header has no date, so
+that equal recordings give equal bytes. The clocks have 34 bits, and 24 in EVT3, and wrap; readers that
+follow the clock get the times back over hours. Where the first time does not fit, all are moved to
+begin at zero, and a header line keeps the offset, which our reader adds again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventkit.errors import SettingsError
+from eventkit.events import Events
+from eventkit.ledger import Ledger
+from eventkit.readers.evt_header import OFFSET_KEY
+from eventkit.recording import Recording
+from eventkit.writers.base import Contents, event_parts
+from eventkit.writers.evt_words import Entries, Evt2Words, Evt3Words
+
+FURTHEST = 2047
+LONGEST_US = 1 << 44
+"""203 days: TIME_HIGH is written through every silence, so a longer span is a damaged time."""
+
+_PART = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class _EvtWriter:
+    """What the three writers share."""
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = (".raw",)
+    clock_bits: ClassVar[int] = 34
+    channels: ClassVar[int] = 32
+    version: ClassVar[str]
+
+    def losses(self, contents: Contents) -> list[str]:
+        """Return what the format has no place for.
+
+        Raises
+        ------
+        SettingsError
+            For places past 2,047, or a span of more than 203 days.
+        """
+        furthest = max(contents.right, contents.bottom)
+        if furthest > FURTHEST:
+            msg = f"expected places up to {FURTHEST} (11 bits), got {furthest}; write npz or hdf5"
+            raise SettingsError(msg)
+        if contents.last_us - contents.first_us > LONGEST_US:
+            span = contents.last_us - contents.first_us
+            msg = f"expected a span of at most {LONGEST_US} us, got {span} us; write npz or hdf5"
+            raise SettingsError(msg)
+        lost = [
+            f"{count} {side} are not written: RAW holds events and triggers only"
+            for count, side in ((contents.frames, "frames"), (contents.imu, "IMU samples"))
+            if count
+        ]
+        if contents.triggers:
+            lost.append(
+                f"{contents.triggers} triggers keep their time, channel (0 to {self.channels - 1}) "
+                "and level only"
+            )
+        offset = self._offset(contents.first_us)
+        if offset:
+            lost.append(
+                f"times are moved by {-offset} us to begin at 0; the header line '{OFFSET_KEY}' "
+                "keeps the offset, which eventkit adds again and others do not"
+            )
+        if contents.last_us - offset >> self.clock_bits:
+            lost.append(
+                f"times wrap every 2^{self.clock_bits} us; readers that do not follow the clock "
+                "get them wrong"
+            )
+        return lost
+
+    def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
+        """Write a RAW file, 2^17 events at a time."""
+        triggers = _triggers(recording.triggers, self.channels)
+        words: Evt2Words | Evt3Words = self._words()
+        with path.open("wb") as file:
+            offset: int | None = None
+            for entries in _merged(_parts(recording, ledger), triggers):
+                if offset is None:
+                    offset = self._offset(int(entries.t[0]))
+                    file.write(self._header(recording.sensor_size, offset))
+                file.write(words.pack(entries._replace(t=entries.t - offset)).data)
+            if offset is None:
+                file.write(self._header(recording.sensor_size, 0))
+
+    def _words(self) -> Evt2Words | Evt3Words:
+        return Evt2Words()
+
+    def _offset(self, first_us: int) -> int:
+        return 0 if 0 <= first_us < 1 << self.clock_bits else first_us
+
+    def _header(self, size: tuple[int, int] | None, offset: int) -> bytes:
+        name = f"EVT{self.version.removesuffix('.0').replace('.', '')}"
+        sides = "" if size is None else f";height={size[1]};width={size[0]}"
+        lines = [f"evt {self.version}", f"format {name}{sides}"]
+        if self.version == "2.1":
+            lines.append("endianness little")
+        if size is not None:
+            lines.append(f"geometry {size[0]}x{size[1]}")
+        if offset:
+            lines.append(f"{OFFSET_KEY} {offset}")
+        return "".join(f"% {line}\n" for line in [*lines, "end"]).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Evt2Writer(_EvtWriter):
+    """Writer of EVT2."""
+
+    name = "evt2"
+    version = "2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Evt21Writer(_EvtWriter):
+    """Writer of EVT2.1, one pixel to a word."""
+
+    name = "evt21"
+    version = "2.1"
+
+    def _words(self) -> Evt2Words | Evt3Words:
+        return Evt2Words(masks=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Evt3Writer(_EvtWriter):
+    """Writer of EVT3, without vector words: their order is that of columns, not of events."""
+
+    name = "evt3"
+    version = "3.0"
+    clock_bits = 24
+    channels = 16
+
+    def _words(self) -> Evt2Words | Evt3Words:
+        return Evt3Words()
+
+
+def _parts(recording: Recording, ledger: Ledger) -> Iterator[Events]:
+    for events in event_parts(recording, ledger):
+        for start in range(0, len(events), _PART):
+            yield events[start : start + _PART]
+
+
+def _merged(parts: Iterator[Events], triggers: Entries) -> Iterator[Entries]:
+    """Put triggers among the events, before those of the same time."""
+    done = 0
+    for events in parts:
+        stop = int(np.searchsorted(triggers.t, events.t[-1], side="right"))
+        found = Entries(
+            events.x.astype(np.int64),
+            events.y.astype(np.int64),
+            events.t,
+            events.p.astype(np.int64),
+            np.zeros(len(events), np.bool_),
+        )
+        yield triggers.part(slice(done, stop)).merged(found) if stop > done else found
+        done = stop
+    if triggers.t.size > done:
+        yield triggers.part(slice(done, None))
+
+
+def _triggers(found: NDArray[Any] | None, channels: int) -> Entries:
+    """Return triggers in time order with a channel and a level, whatever their camera calls them."""
+    size = 0 if found is None else found.size
+    names = () if found is None else (found.dtype.names or ())
+
+    def column(*known: str) -> NDArray[np.int64]:
+        name = next((n for n in known if n in names and found is not None), None)
+        if name is None or found is None or found[name].dtype.kind not in "iub":
+            return np.zeros(size, np.int64)
+        return found[name].astype(np.int64)
+
+    t = column("t")
+    order = np.argsort(t, kind="stable")
+    x, p = column("source", "id") % channels, column("p", "value") & 1
+    none = np.zeros(size, np.int64)
+    return Entries(x[order], none, t[order], p[order], np.ones(size, np.bool_))
