@@ -45,6 +45,19 @@ class Columns(NamedTuple):
         part = slice(start, stop)
         return Columns(self.x[part], self.y[part], self.t[part], self.p[part])
 
+    def copy(self) -> Columns:
+        """Return columns in memory of their own."""
+        return Columns(self.x.copy(), self.y.copy(), self.t.copy(), self.p.copy())
+
+    def then(self, other: Columns) -> Columns:
+        """Return these events and those of ``other`` behind them, in fresh memory."""
+        return Columns(
+            np.concatenate([self.x, other.x]),
+            np.concatenate([self.y, other.y]),
+            np.concatenate([self.t, other.t]),
+            np.concatenate([self.p, other.p]),
+        )
+
 
 class Buffer:
     """Room for decoders, filled from the front.

@@ -135,7 +135,7 @@ class Recording:
         SettingsError
             If both are given or one is below 1, or the next event is a million windows away.
         """
-        if (n is not None and us is not None) or (n or 1) < 1 or (us or 1) < 1:
+        if (n is not None and us is not None) or any(v is not None and v < 1 for v in (n, us)):
             msg = f"expected n or us, at least 1, got n={n}, us={us}"
             raise SettingsError(msg)
         events = (chunk.events for chunk in self.stream(ledger) if len(chunk.events))

@@ -6,11 +6,13 @@ bytes, not by its name. URLs (``s3://bucket/key`` ...) go through fsspec.
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import weakref
 import zipfile
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +111,14 @@ class Source:
         """``gzip``, ``zstd``, ``bz2``, ``xz`` or empty."""
         if self.is_dir:
             return ""
-        with self._open_stored() as file:
-            head = file.read(6)
+        try:
+            with self._open_stored() as file:
+                head = file.read(6)
+        except Exception:
+            # `zipfile` raises nearly anything for a damaged archive; whoever reads on meets it.
+            if self._archive is None:
+                raise
+            return ""
         return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
 
     @property
@@ -148,7 +156,7 @@ class Source:
         parts: list[bytes] = []
         try:
             with file, self.faults():
-                while sum(map(len, parts)) < HEAD_BYTES and (part := file.read(HEAD_BYTES)):
+                while sum(map(len, parts)) < HEAD_BYTES and (part := _some(file, HEAD_BYTES)):
                     parts.append(part)
         except FormatError:
             pass  # met again, with its offset, by whoever reads on
@@ -158,7 +166,10 @@ class Source:
         """Open the content: binary, decompressed, seekable (backwards by reading again)."""
         if not self.compression:
             return self._open_stored()
-        return cast("BinaryIO", io.BufferedReader(_Rewindable(self._decompressed), PIECE_BYTES))
+        return cast(
+            "BinaryIO",
+            io.BufferedReader(_Rewindable(self._open_stored, self._decompressed), PIECE_BYTES),
+        )
 
     def read(self) -> bytes:
         """Return the whole content; for formats that are read whole anyway."""
@@ -186,7 +197,7 @@ class Source:
                 filled, fault = 0, None
                 try:
                     with self.faults():
-                        while filled < size and (got := file.readinto(view[filled:])):  # type: ignore[attr-defined]
+                        while filled < size and (got := _some_into(file, view[filled:])):
                             filled += got
                 except FormatError as err:
                     fault = err
@@ -199,14 +210,22 @@ class Source:
                     return
 
     @contextmanager
-    def faults(self) -> Iterator[None]:
-        """Turn damage of the compression into `FormatError`."""
+    def faults(self, *, zipped: bool = False) -> Iterator[None]:
+        """Turn damage of the compression, or of this zip archive, into `FormatError`."""
+        packed = zipped or bool(self.compression) or self._archive is not None
         try:
             yield
         except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as err:
             raise self._damaged(err) from err
+        except FormatError:
+            raise
         except OSError as err:
-            if err.errno is not None or not (self.compression or self._archive):
+            if err.errno not in (None, errno.EINVAL) or not packed:
+                raise
+            raise self._damaged(err) from err
+        except (RuntimeError, ValueError, struct.error, OverflowError) as err:
+            # What `zipfile` raises for a forged directory, an unknown method, a password.
+            if not (zipped or self._archive is not None):
                 raise
             raise self._damaged(err) from err
         except Exception as err:
@@ -244,38 +263,35 @@ class Source:
     def _open_stored(self) -> BinaryIO:
         """Open the bytes as they are stored, compressed or not."""
         if self._archive is not None:
-            archive = self._zip()
-            return cast("BinaryIO", archive.open(str(self._member)))
+            with self._zip() as archive, self._archive.faults(zipped=True):
+                return cast("BinaryIO", archive.open(str(self._member)))
         if self._fs is not None:
             return cast("BinaryIO", self._fs.open(self._remote, "rb"))
-        if stat.S_ISFIFO(self.path.stat().st_mode):
-            msg = f"{self.name}: expected a file, got a pipe; write it to a file first"
+        if not stat.S_ISREG(self.path.stat().st_mode):
+            msg = f"{self.name}: expected a file, got a pipe or device; write it to a file first"
             raise SettingsError(msg)
         return self.path.open("rb")
 
-    def _decompressed(self) -> BinaryIO:
-        stored = self._open_stored()
+    def _decompressed(self, stored: BinaryIO) -> _Stream:
         if self.compression == "gzip":
             import gzip
 
-            return cast("BinaryIO", gzip.GzipFile(fileobj=stored))
+            return gzip.GzipFile(fileobj=stored)
         if self.compression == "bz2":
             import bz2
 
-            return cast("BinaryIO", bz2.BZ2File(stored))
+            return bz2.BZ2File(stored)
         if self.compression == "xz":
-            return cast("BinaryIO", lzma.LZMAFile(stored))
+            return lzma.LZMAFile(stored)
         zstandard = require("zstandard", extra="zstd", purpose="reading .zst files")
-        reader = zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True)
-        return cast("BinaryIO", reader)
+        return _Zstd(stored, zstandard.ZstdDecompressor().decompressobj)
 
     def _zip(self) -> zipfile.ZipFile:
         assert self._archive is not None
-        try:
-            return zipfile.ZipFile(self._archive.open())
-        except zipfile.BadZipFile as err:
-            msg = f"expected a zip archive, got something else ({err})"
-            raise FormatError(msg, path=self._archive.name, offset=0, reason="corrupt") from err
+        # A path is closed with the last member; a file that is passed in is left to its owner.
+        file = self._archive.path if self._archive.is_plain else self._archive.open()
+        with self._archive.faults(zipped=True):
+            return zipfile.ZipFile(file)
 
     def _check_member(self) -> None:
         with self._zip() as archive:
@@ -285,12 +301,77 @@ class Source:
             raise MissingDataError(msg)
 
 
+class _Stream(Protocol):
+    """A file that is read from the beginning."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Return what is there, up to ``size``; empty at the end only."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Zstd:
+    """A zstd file of one or more frames, which says so where it is cut.
+
+    ``zstandard.ZstdDecompressor.stream_reader`` ends a cut file without a word.
+    """
+
+    # A block of 4 bytes may hold 128 kB, so this is 32 MB at most.
+    FEED_BYTES = 1 << 10
+
+    def __init__(self, stored: BinaryIO, frame: Callable[[], Any]) -> None:
+        self._stored, self._new_frame = stored, frame
+        self._frame: Any = None
+        self._waiting = b""
+        self._ready = memoryview(b"")
+
+    def read1(self, size: int = -1, /) -> bytes:
+        while not self._ready:
+            data = self._waiting or self._stored.read(self.FEED_BYTES)
+            if not data and self._frame is not None:
+                msg = "the file ends within a zstd frame"
+                raise EOFError(msg)
+            if not data:
+                return b""
+            if self._frame is None:
+                self._frame = self._new_frame()
+            self._ready = memoryview(self._frame.decompress(data))
+            self._waiting = b""
+            if self._frame.eof:
+                self._waiting, self._frame = self._frame.unused_data, None
+        part = self._ready[: size if size >= 0 else None]
+        self._ready = self._ready[len(part) :]
+        return bytes(part)
+
+    def close(self) -> None:
+        self._ready = memoryview(b"")
+
+
+def _some(file: BinaryIO, size: int) -> bytes:
+    """Read what is there, so that a fault further on does not take it along."""
+    read = getattr(file, "read1", file.read)
+    return cast("bytes", read(size))
+
+
+def _some_into(file: BinaryIO, view: memoryview) -> int:
+    """As `_some`, into a buffer."""
+    read = getattr(file, "readinto1", None) or file.readinto  # type: ignore[attr-defined]
+    return int(read(view))
+
+
 class _Rewindable(io.RawIOBase):
     """A decompressed stream that seeks: forwards by reading, backwards by starting again."""
 
-    def __init__(self, start: Callable[[], BinaryIO]) -> None:
-        self._start = start
-        self._stream = start()
+    def __init__(
+        self, stored: Callable[[], BinaryIO], decompressed: Callable[[BinaryIO], _Stream]
+    ) -> None:
+        self._open, self._decompressed = stored, decompressed
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stored = self._open()
+        self._stream = self._decompressed(self._stored)
         self._at = 0
 
     def readable(self) -> bool:
@@ -300,7 +381,7 @@ class _Rewindable(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
+        data = self._stream.read1(len(buffer))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -316,13 +397,17 @@ class _Rewindable(io.RawIOBase):
         elif whence == io.SEEK_CUR:
             offset += self._at
         if offset < self._at:
-            self._stream.close()
-            self._stream, self._at = self._start(), 0
+            self._end()
+            self._begin()
         while self._at < offset and self.read(min(PIECE_BYTES, offset - self._at)):
             pass
         return self._at
 
     def close(self) -> None:
         if not self.closed:
-            self._stream.close()
+            self._end()
         super().close()
+
+    def _end(self) -> None:
+        self._stream.close()
+        self._stored.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +10,10 @@ from eventkit.kernels._jit import kernel
 KEEP, JITTER, BACKWARDS, SPIKE = 0, 1, 2, 3
 
 LONGEST_SPIKE = 1024
-LOOKS_PER_EVENT = 32
+
+NEVER = -(1 << 63)
+"""The latest time kept, before anything was."""
+_LAST = (1 << 63) - 1
 
 
 @kernel
@@ -39,50 +40,87 @@ def look(
 
 
 @kernel
-def judge(t: NDArray[np.int64], latest: int, jitter_us: int, verdict: NDArray[Any]) -> None:
-    """Write for each event: keep, jitter, backwards, or spike; see `eventkit.readers.policy`."""
-    high = latest
-    budget = LOOKS_PER_EVENT * t.size
+def within(early: int, late: int, distance: int) -> bool:
+    """Return whether ``late`` is at most ``distance`` after ``early``; no sum leaves int64."""
+    return early > _LAST - distance or early + distance >= late
+
+
+@kernel
+def goes_on(t: NDArray[np.int64], first: int, j: int, jitter_us: int) -> int:
+    """Return whether events go on below the spike ``first`` to ``j``: 1, 0, or -1 for unknown."""
+    now, low = t[j], t[first]
+    stop = j + (j - first) + 1
+    for i in range(j, min(stop, t.size)):
+        if t[i] >= low or (t[i] < now and not within(t[i], now, jitter_us)):
+            return 0
+    return 1 if stop <= t.size else -1
+
+
+@kernel
+def judge(
+    t: NDArray[np.int64],
+    latest: int,
+    jitter_us: int,
+    verdict: NDArray[np.uint8],
+    hold: int,
+) -> int:
+    """Write for each event: keep, jitter, backwards, or spike; see `eventkit.readers.policy`.
+
+    Parameters
+    ----------
+    latest : int
+        Latest time kept before these; `NEVER` if there is none.
+    hold : int
+        How many events from the last jump on may be left undecided; 0 where nothing follows.
+
+    Returns
+    -------
+    int
+        How many events from the front have their verdict whatever follows.
+    """
+    kept = np.empty(t.size, np.int64)  # positions of what is kept; their times do not decrease
+    count, end = 0, t.size
     for j in range(t.size):
         now = t[j]
+        high = t[kept[count - 1]] if count else latest
         if now >= high:
             verdict[j] = KEEP
-            high = now
+            kept[count] = j
+            count += 1
             continue
-        if high - now <= jitter_us:
+        if within(now, high, jitter_us):
             verdict[j] = JITTER
             continue
-        # The events above `now`: were they the ones that went wrong?
-        first = j
-        while first > 0 and j - first < LONGEST_SPIKE and budget > 0:
-            budget -= 1
-            if verdict[first - 1] == KEEP and t[first - 1] <= now:
-                break
-            first -= 1
-        floor = latest
-        for i in range(first - 1, -1, -1):
-            if verdict[i] == KEEP:
-                floor = t[i]
-                break
-        spike = first < j and floor <= now
-        needed = j - first + 1
-        low = t[first]
-        for i in range(first, j):
-            if verdict[i] == KEEP:
-                low = min(low, t[i])
-        if spike and j + needed <= t.size:
-            for i in range(j, j + needed):
-                budget -= 1
-                if t[i] >= low or t[i] < now - jitter_us:
-                    spike = False
-                    break
-        else:
-            spike = False
-        if spike:
+        verdict[j] = BACKWARDS
+        low, top = 0, count  # to the first one above `now`
+        while low < top:
+            middle = (low + top) // 2
+            if t[kept[middle]] > now:
+                top = middle
+            else:
+                low = middle + 1
+        before = t[kept[low - 1]] if low else latest
+        if low == count or before > now or j - kept[low] > LONGEST_SPIKE:
+            continue
+        first = kept[low]
+        if before != NEVER and within(before, t[first], jitter_us):
+            continue
+        more = goes_on(t, first, j, jitter_us)
+        if more < 0 and hold:
+            end = j
+            break
+        if more == 1:
             for i in range(first, j):
-                if verdict[i] == KEEP:
+                if verdict[i] != BACKWARDS:
                     verdict[i] = SPIKE
             verdict[j] = KEEP
-            high = now
-        else:
-            verdict[j] = BACKWARDS
+            kept[low] = j
+            count = low + 1
+    settled = end
+    for k in range(count - 1, -1, -1):
+        if end - kept[k] > hold:
+            break
+        before = t[kept[k - 1]] if k else latest
+        if before == NEVER or not within(before, t[kept[k]], jitter_us):
+            settled = kept[k]
+    return settled

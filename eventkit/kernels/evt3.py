@@ -1,8 +1,8 @@
 """Kernels of EVT3: words of 16 bits that each change one thing - row, time, place.
 
-State, int64 (7,): last raw TIME_HIGH (-1 before the first), wraps in units of TIME_HIGH, TIME_HIGH
-before the last wrap, TIME_LOW, row (-1 before the first), vector base with the polarity in bit 11 (-1
-before the first), microseconds to add.
+State, int64 (8,): last raw TIME_HIGH (-1 before the first), wraps in units of TIME_HIGH, TIME_HIGH
+before the last wrap, TIME_LOW, row (-1 before the first), vector base with the polarity in bit 11
+(-1 before the first), microseconds to add, TIME_HIGH before the last long step forward.
 """
 
 from __future__ import annotations
@@ -44,13 +44,19 @@ def _high(raw: int, state: NDArray[np.int64]) -> int:
     """Take a new TIME_HIGH, by the rule of `eventkit.readers.clock`; return it with its wraps."""
     last = state[0]
     if last - raw > _SPAN >> 1:
-        state[1] += _SPAN
-        state[2] = last
-    elif raw - last > _SPAN >> 1 and abs(raw - state[2]) <= _SPAN >> 4 and state[1] > 0:
-        state[1] -= _SPAN
-        state[2] = _NO_WRAP
+        if raw - last + _SPAN > _SPAN >> 4 and abs(raw - state[7]) <= _SPAN >> 4:
+            state[7] = _NO_WRAP
+        else:
+            state[1] += _SPAN
+            state[2] = last
+    elif raw - last > _SPAN >> 1 and last >= 0:
+        if abs(raw - state[2]) <= _SPAN >> 4 and state[1] > 0:
+            state[1] -= _SPAN
+            state[2] = _NO_WRAP
+        else:
+            state[7] = last
     state[0] = raw
-    return np.int64(raw + state[1])
+    return int(raw + state[1])
 
 
 @kernel
@@ -84,7 +90,7 @@ def count(words: NDArray[np.uint16], found: NDArray[np.int64]) -> int:
         found[1] += np.int64(others)
         found[2] += np.int64(continued)
         found[3] += np.int64(odd)
-    return total
+    return int(total)
 
 
 @kernel
@@ -102,7 +108,7 @@ def _careful(
 ) -> int:
     """Decode word by word, from event ``n`` on; word 0 is word ``first`` of the piece."""
     for i in range(words.size):
-        w = np.int64(words[i])
+        w = int(np.int64(words[i]))
         kind, value = w >> 12, w & 0xFFF
         if kind == 8:
             if value != state[0]:
@@ -133,6 +139,8 @@ def _careful(
                 state[5] = (beyond & 0x7FF) | up | ((beyond & ~0x7FF) << 1)
             while bits:
                 if bits & 1:
+                    if n == x.size:
+                        return -1
                     x[n], y[n], t[n], p[n] = where, state[4], when, polarity
                     if index.size:
                         index[n] = first + i
@@ -143,20 +151,24 @@ def _careful(
 
 
 @kernel
-def _any_rare(block: NDArray[np.uint16], last_word: int) -> bool:
+def _any_rare(block: NDArray[np.uint16], last_word: np.uint16) -> bool:
     """Return whether any word is more than a field to replace: of a vector, or a new TIME_HIGH."""
-    rare = False
+    rare = np.uint16(0)
     for i in range(block.size):
         kind = np.uint16(block[i] >> np.uint16(12))
-        rare |= ((kind >= 3) & (kind <= 5)) | ((kind == 8) & (block[i] != last_word))
-    return rare
+        rare |= np.uint16((kind >= 3) & (kind <= 5))
+        rare |= np.uint16((kind == 8) & (block[i] != last_word))
+    return bool(rare != 0)
 
 
 @kernel
-def _next_rare(block: NDArray[np.uint16], first: int, last_word: int) -> int:
+def _next_rare(block: NDArray[np.uint16], first: int, last_word: np.uint16) -> int:
+    while first + 32 <= block.size and not _any_rare(block[first : first + 32], last_word):
+        first += 32
     for i in range(first, block.size):
-        kind = block[i] >> np.uint16(12)
-        if (kind >= 3 and kind <= 5) or (kind == 8 and block[i] != last_word):
+        kind = np.uint16(block[i] >> np.uint16(12))
+        vector = (kind >= 3) & (kind <= 5)
+        if vector | ((kind == 8) & (block[i] != last_word)):
             return i
     return block.size
 
@@ -175,18 +187,21 @@ def fill(
 ) -> int:
     """Decode words; return the number of events, at most `count`, which is the room needed.
 
+    Returns -1, and writes nothing beyond it, where there is less room.
     ``index`` receives the word of each event where it has the same room, and nothing where it is
     empty. ``lost`` receives the words that stand before the first TIME_HIGH, and before the first
     row or vector base.
     """
     packed = np.empty(BLOCK * 12 + 1, np.uint64)
     put, shift = table[0], table[1]
-    keep, one, none = ~put, np.uint64(1), np.uint64(0)
+    keep, one = ~put, np.uint64(1)
     n = 0
     for a in range(0, words.size, BLOCK):
         block = words[a : a + BLOCK]
         if index.size or state[0] < 0 or state[4] < 0:
             n = _careful(block, a, n, state, x, y, t, p, index, lost)
+            if n < 0:
+                return -1
             continue
         origin = ((state[0] + state[1]) << LOW_BITS) - _EARLIER
         last_word = np.uint16(0x8000 | state[0])
@@ -205,13 +220,13 @@ def fill(
             i = stop + 1
             if stop == block.size:
                 break
-            word = np.int64(block[stop])
-            kind, value = word >> 12, word & 0xFFF
-            if kind == 8:
+            word = int(np.int64(block[stop]))
+            what, value = word >> 12, word & 0xFFF
+            if what == 8:
                 last_word = block[stop]
                 now = (_high(value, state) << LOW_BITS) - origin
                 s = (s & np.uint64(0x7FFFFF)) | (np.uint64(now) << np.uint64(_TIME))
-            elif kind == 3:
+            elif what == 3:
                 state[5] = value
             elif state[5] < 0:
                 lost[1] += 1
@@ -219,8 +234,8 @@ def fill(
                 place = state[5]
                 where = (place & 0x7FF) | ((place >> 1) & ~0x7FF)
                 rest = (s & ~np.uint64(_PLACE)) | np.uint64(place & 0x800)
-                bits = np.uint64(value if kind == 4 else value & 0xFF)
-                beyond = min(where + (12 if kind == 4 else 8), FURTHEST)
+                bits = np.uint64(value if what == 4 else value & 0xFF)
+                beyond = min(where + (12 if what == 4 else 8), FURTHEST)
                 state[5] = (beyond & 0x7FF) | (place & 0x800) | ((beyond & ~0x7FF) << 1)
                 far = np.uint64(where)
                 while bits:
@@ -232,7 +247,9 @@ def fill(
         state[3] = np.int64((s >> np.uint64(_TIME)) & np.uint64(0xFFF))
         state[4] = np.int64((s >> np.uint64(12)) & np.uint64(0x7FF))
         origin += state[6]
-        stop = n + np.int64(m)
+        stop = n + int(np.int64(m))
+        if stop > x.size:
+            return -1
         found = packed[: stop - n]
         xs, ys, ts, ps = x[n:stop], y[n:stop], t[n:stop], p[n:stop]
         for i in range(found.size):
@@ -262,7 +279,7 @@ def triggers(
     """
     n = 0
     for i in range(words.size):
-        w = np.int64(words[i])
+        w = int(np.int64(words[i]))
         kind, value = w >> 12, w & 0xFFF
         if kind == 8:
             if value != state[0]:
@@ -270,7 +287,7 @@ def triggers(
                 state[3] = 0
         elif kind == 6:
             state[3] = value
-        elif kind == 10 and state[0] >= 0:
+        elif kind == 10 and state[0] >= 0 and n < t.size:
             t[n] = ((state[0] + state[1]) << LOW_BITS) + state[3] + state[6]
             source[n] = value >> 8
             p[n] = value & 1

@@ -6,6 +6,8 @@ step between one raw time and the next:
 - a step back of more than half of the range is a **wrap**: 2^k is added from there on;
 - a step forward of more than half of the range, to within 1/16 of the range of where the last wrap
   was left, undoes that wrap: a word that came late or was damaged, not 2^(k-1) us of silence;
+- a step back of more than half of the range, to within 1/16 of the range of where the last such
+  step forward began, and by more than that short of a wrap, takes that step back: it was damaged;
 - anything else is taken as it is. A smaller step back is left to `eventkit.readers.policy`, which
   calls it jitter or backwards and never adds anything to what follows.
 
@@ -29,7 +31,7 @@ class Clock:
     ----------
     bits : int
         Width of the raw times.
-    state : (3,) int64, optional
+    state : (4,) int64, optional
         Where an earlier clock stood, to go on from there.
 
     Examples
@@ -41,7 +43,8 @@ class Clock:
 
     def __init__(self, bits: int, *, state: NDArray[np.int64] | None = None) -> None:
         self._bits = bits
-        self._state = np.array([0, 0, NO_WRAP], np.int64) if state is None else state.copy()
+        start = [NO_WRAP, 0, NO_WRAP, NO_WRAP]
+        self._state = np.array(start, np.int64) if state is None else state.copy()
 
     def unwrap(self, t: NDArray[np.int64]) -> NDArray[np.int64]:
         """Add the wraps to raw times; changes ``t`` and returns it."""

@@ -2,9 +2,9 @@
 
 Lines that begin with ``%`` up to the first that does not, or up to ``% end``
 (https://docs.prophesee.ai/stable/data/file_formats/raw.html). ``% evt`` or ``% format`` names the
-encoding, ``% geometry`` or ``format``'s ``width`` and ``height`` the sensor; older files have neither
-and name the camera by ``plugin_name``. ``% t_offset_us N`` is an addition of ours: N is added to all
-times, for those that the clock's bits do not hold.
+encoding, ``% geometry`` or ``format``'s ``width`` and ``height`` the sensor; older files have
+neither and name the camera by ``plugin_name``. ``% t0 N``, as faery writes it, is added to all
+times: for those that the clock's bits do not hold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eventkit.sources import Source
 Encoding = Literal["evt2", "evt21", "evt3"]
 Found = tuple[tuple[int, int] | None, str]
 
-OFFSET_KEY = "t_offset_us"
+OFFSET_KEY = "t0"
 LEGACY, LITTLE = 0, 1
 """Which half of an EVT2.1 word comes first: its kind, time and place, or its mask."""
 
@@ -47,6 +47,9 @@ _SENSORS = (
     ("gen4", (1280, 720)),
     ("gen31", (640, 480)),
     ("gen3", (640, 480)),
+)
+_GENERATIONS = {"3.0": (640, 480), "3.1": (640, 480)} | dict.fromkeys(
+    ("4.0", "4.1", "4.2"), (1280, 720)
 )
 _MAX_LINE = 4096
 _LOOKED_AT = 1 << 14
@@ -88,9 +91,8 @@ class Header:
             if name in plugin:
                 return size, f"camera of the header line '% plugin_name {plugin}'"
         generation = self.keys.get("sensor_generation", "")
-        known = {"3.0": (640, 480), "3.1": (640, 480), "4.0": (1280, 720), "4.1": (1280, 720)}
-        known["4.2"] = (1280, 720)
-        return known.get(generation), f"camera of the header line '% sensor_generation {generation}'"
+        known = _GENERATIONS.get(generation)
+        return known, f"camera of the header line '% sensor_generation {generation}'"
 
     def t_offset_us(self, source: Source) -> int:
         """Microseconds to add to all times."""
@@ -128,8 +130,7 @@ def identify(source: Source) -> tuple[Encoding, str] | None:
     named = header.encoding
     if named is not None:
         return named
-    raw = source.suffix == ".raw"
-    if not (header.keys or raw):
+    if source.suffix != ".raw":  # a DAT file has such lines too
         return None
     words = np.frombuffer(source.head, np.uint8)[header.size :]
     fits = [encoding for encoding in _LONGEST_STEP if _plausible(words, encoding)]
@@ -160,9 +161,9 @@ def word_order(source: Source, header: Header) -> tuple[int, str]:
     if len(raw) < 8:
         return LITTLE, "little-endian words; there are none"
     msg = (
-        "expected EVT2.1 words in one of the two orders, the first words fit "
-        f"{'both' if fits else 'neither'}; add a line '% endianness little' or '% endianness legacy' "
-        "to the header"
+        "expected EVT2.1 words in one of the two orders, got words that "
+        f"fit {'both' if fits else 'neither'}; add a line '% endianness little' or "
+        "'% endianness legacy' to the header"
     )
     raise FormatError(msg, path=source.name, offset=header.size, reason="bad_header")
 

@@ -5,10 +5,13 @@ at an earlier time than the latest one kept before it is
 
 - ``jitter``, if it is at most `JITTER_US` early: ``skip`` drops it, ``repair`` moves it up to that
   latest time;
-- a reason to drop the events before it as a ``spike``, if those (at most 1,024, in one piece of the
-  file) jumped ahead and at least one more event than they are goes on below them: one damaged time
-  must not cost the rest of the file;
+- a reason to drop the events before it as a ``spike``, if those are at most 1,024 in a row, began
+  with a jump ahead of more than `JITTER_US`, and at least one more event than they are goes on
+  below them: one damaged time must not cost the rest of the file;
 - ``backwards`` otherwise: its time is unknown, and both policies drop it.
+
+What follows a jump is held back until that many events have been met, so where the pieces of a file
+begin and end changes nothing.
 
 An event ``outside`` the sensor cannot be repaired either. Under ``raise`` the first of any of these
 ends the reading. Wraps of a clock are no faults; see `eventkit.readers.clock`.
@@ -31,6 +34,9 @@ from eventkit.recording import OnError
 
 JITTER_US = 10_000
 """The longest step back that counts as jitter: packets overlap by less, clocks reset by more."""
+
+Drops = dict[str, NDArray[np.int64]]
+"""Times of dropped events, by reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +103,19 @@ class Judge:
         Latest time kept so far.
     seen : int
         Events met so far.
+    held : Columns, optional
+        Events inside the sensor that what follows will judge: they may be a spike.
     """
 
     path: str
     sensor_size: tuple[int, int] | None
     on_error: OnError
     ledger: Ledger
-    latest: int = int(np.iinfo(np.int64).min)
+    latest: int = check.NEVER
     seen: int = 0
+    held: Columns | None = None
 
-    def settle(self, raw: RawChunk) -> tuple[Columns, dict[str, NDArray[np.int64]]]:
+    def settle(self, raw: RawChunk) -> tuple[Columns, Drops]:
         """Return what is kept of a chunk, and the times of what is dropped, by reason.
 
         Raises
@@ -119,58 +128,94 @@ class Judge:
         self.ledger.decoded += raw.t.size + sum(times.size for times in raw.dropped.values())
         columns, dropped = self._sound(raw), dict(raw.dropped)
         if columns is None:
-            columns, found = self._sort_out(raw)
-            dropped.update(found)
-        self.ledger.drop({reason: times.size for reason, times in dropped.items()})
+            inside, outside = self._placed(raw)
+            columns, found = self._in_order(inside, final=self.on_error == "raise")
+            dropped.update({"outside": outside, **found})
         self.seen += raw.t.size
+        return columns, self._booked(columns, dropped)
+
+    def finish(self) -> tuple[Columns, Drops]:
+        """Return what was held back, when nothing follows."""
+        columns, dropped = self._in_order(Columns.empty(0), final=True)
+        return columns, self._booked(columns, dropped)
+
+    def _booked(self, columns: Columns, dropped: Drops) -> Drops:
+        self.ledger.drop({reason: times.size for reason, times in dropped.items()})
         if columns.t.size:
             self.latest = int(columns.t[-1])
-        return columns, {reason: times for reason, times in dropped.items() if times.size}
+        return {reason: times for reason, times in dropped.items() if times.size}
 
     def _sound(self, raw: RawChunk) -> Columns | None:
         """Return the columns as they are if nothing is wrong with them: nearly always."""
-        if raw.x.dtype != np.uint16 or raw.y.dtype != np.uint16:
+        if raw.x.dtype != np.uint16 or raw.y.dtype != np.uint16 or self.held is not None:
             return None
         width, height = self.sensor_size or (65536, 65536)
         # 0 to 65,535 always fits a side of 65,536, so the last column and row are what is compared.
         outside, back = check.look(raw.x, raw.y, raw.t, self.latest, width, height)
-        return None if outside or back else Columns(raw.x, raw.y, raw.t, raw.p)
+        if outside or back:
+            return None
+        columns = Columns(raw.x, raw.y, raw.t, raw.p)
+        return columns if self.on_error == "raise" else self._hold(columns, self._certain(raw.t))
 
-    def _sort_out(self, raw: RawChunk) -> tuple[Columns, dict[str, NDArray[np.int64]]]:
+    def _certain(self, t: NDArray[np.int64]) -> int:
+        """Return how many events of a chunk in order cannot turn out to be a spike."""
+        start = max(0, t.size - check.LONGEST_SPIKE)
+        tail = t[start:]
+        before = np.concatenate([t[start - 1 : start] if start else [self.latest], tail[:-1]])
+        jumped = np.flatnonzero(tail - before[: tail.size] > JITTER_US)
+        if not start and tail.size and self.latest == check.NEVER:
+            return 0
+        return start + int(jumped[0]) if jumped.size else t.size
+
+    def _hold(self, columns: Columns, settled: int) -> Columns:
+        """Keep what is not certain for the next chunk; the decoder reuses its memory."""
+        rest = columns.part(settled, columns.t.size)
+        self.held = rest.copy() if rest.t.size else None
+        return columns.part(0, settled)
+
+    def _placed(self, raw: RawChunk) -> tuple[Columns, NDArray[np.int64]]:
+        """Return the events inside the sensor, and the times of the others."""
         width, height = self.sensor_size or (65536, 65536)
         inside = (raw.x >= 0) & (raw.x < width) & (raw.y >= 0) & (raw.y < height)
         if self.on_error == "raise":
             self._refuse(raw, inside)
-        dropped = {"outside": raw.t[~inside]}
-        x, y, t, p = (column[inside] for column in (raw.x, raw.y, raw.t, raw.p))
-        verdict = np.zeros(t.size, np.uint8)
-        check.judge(t, self.latest, JITTER_US, verdict)
-        stood = self._stood(t, verdict)
-        early = verdict == check.JITTER
-        keep = verdict == check.KEEP
+        columns = Columns(
+            raw.x[inside].astype(np.uint16, copy=False),
+            raw.y[inside].astype(np.uint16, copy=False),
+            raw.t[inside],
+            raw.p[inside].astype(np.int8, copy=False),
+        )
+        return columns, raw.t[~inside]
+
+    def _in_order(self, new: Columns, *, final: bool) -> tuple[Columns, Drops]:
+        """Judge the times of what was held and of what is new."""
+        columns = new if self.held is None else self.held.then(new)
+        verdict = np.zeros(columns.t.size, np.uint8)
+        settled = check.judge(
+            columns.t, self.latest, JITTER_US, verdict, 0 if final else check.LONGEST_SPIKE
+        )
+        columns, verdict = self._hold(columns, settled), verdict[:settled]
+        t, stood = columns.t, self._stood(columns.t, verdict)
+        keep, early = verdict == check.KEEP, verdict == check.JITTER
+        # Booked at the latest time before it: that is where the stream stood.
+        dropped = {
+            "backwards": stood[verdict == check.BACKWARDS],
+            "spike": stood[verdict == check.SPIKE],
+        }
         if self.on_error == "repair":
             self.ledger.repaired.update({"jitter": int(early.sum())} if early.any() else {})
             t, keep = np.where(early, stood, t), keep | early
         else:
             dropped["jitter"] = stood[early]
-        # Booked at the latest time before it: that is where the stream stood.
-        dropped["backwards"] = stood[verdict == check.BACKWARDS]
-        dropped["spike"] = stood[verdict == check.SPIKE]
-        kept = Columns(
-            x[keep].astype(np.uint16, copy=False),
-            y[keep].astype(np.uint16, copy=False),
-            t[keep],
-            p[keep].astype(np.int8, copy=False),
-        )
-        return kept, dropped
+        return Columns(columns.x[keep], columns.y[keep], t[keep], columns.p[keep]), dropped
 
     def _stood(self, t: NDArray[np.int64], verdict: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the latest time kept up to each event."""
-        sound = np.where(verdict == check.KEEP, t, self.latest)
-        high: NDArray[np.int64] = np.maximum.accumulate(sound)
-        if high.size and high[0] == np.iinfo(np.int64).min:  # dropped before anything was kept
-            first = t[verdict == check.KEEP]
-            high = np.maximum(high, first[0] if first.size else t[0])
+        kept = verdict == check.KEEP
+        high: NDArray[np.int64] = np.maximum.accumulate(np.where(kept, t, self.latest))
+        if self.latest == check.NEVER and t.size:  # where the first events were a spike
+            following = t[kept] if kept.any() or self.held is None else self.held.t
+            high = np.maximum(high, following[0])
         return high
 
     def _refuse(self, raw: RawChunk, inside: NDArray[np.bool_]) -> None:

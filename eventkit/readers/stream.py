@@ -28,10 +28,11 @@ INDEX_EVENTS = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A place to start again: everything before it is at ``latest`` or earlier."""
+    """A place to start again: everything before it is at ``latest`` or earlier, or held back."""
 
     latest: int
     seen: int
+    held: Columns | None
     mark: object
 
 
@@ -111,31 +112,34 @@ class EventStream:
         """Decode, judge and keep in ``buffer``; yields what was dropped of each raw chunk."""
         judge = Judge(self.path, self.sensor_size, self.on_error, ledger)
         if start is not None:
-            judge.latest, judge.seen = start.latest, start.seen
-        source = self.decode(buffer, None if start is None else start.mark)
-        while True:
-            try:
-                raw = next(source, None)
-            except FormatError as fault:
-                if self.on_error == "raise":
-                    raise
-                ledger.faults.append(
-                    {"reason": fault.reason, "offset": fault.offset, "message": fault.message}
-                )
-                return
-            if raw is None:
-                return
+            judge.latest, judge.seen, judge.held = start.latest, start.seen, start.held
+        for raw in self._decoded(buffer, None if start is None else start.mark, ledger):
             self._remember(judge, raw)
             columns, dropped = judge.settle(raw)
             if columns.t.size:
                 buffer.keep(columns)
             yield dropped
+        columns, dropped = judge.finish()
+        if columns.t.size:
+            buffer.keep(columns)
+        yield dropped
+
+    def _decoded(self, buffer: Buffer, mark: object, ledger: Ledger) -> Iterator[RawChunk]:
+        """Decode until the end; the policies that go on take damage for the end, and note it."""
+        try:
+            yield from self.decode(buffer, mark)
+        except FormatError as fault:
+            if self.on_error == "raise":
+                raise
+            ledger.faults.append(
+                {"reason": fault.reason, "offset": fault.offset, "message": fault.message}
+            )
 
     def _remember(self, judge: Judge, raw: RawChunk) -> None:
         """Note a place to start again, if it is new and far enough from the last one."""
         last = self._index[-1].seen if self._index else -INDEX_EVENTS
         if raw.mark is not None and judge.seen >= last + INDEX_EVENTS:
-            self._index.append(_Entry(judge.latest, judge.seen, raw.mark))
+            self._index.append(_Entry(judge.latest, judge.seen, judge.held, raw.mark))
 
     def _entry(self, since_us: int | None) -> _Entry | None:
         if since_us is None:

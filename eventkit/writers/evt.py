@@ -1,9 +1,9 @@
 """Prophesee RAW: EVT2, EVT2.1 (little-endian words) and EVT3, events and triggers.
 
-Formats: https://docs.prophesee.ai/stable/data/encoding_formats/index.html. The header has no date, so
-that equal recordings give equal bytes. The clocks have 34 bits, and 24 in EVT3, and wrap; readers that
-follow the clock get the times back over hours. Where the first time does not fit, all are moved to
-begin at zero, and a header line keeps the offset, which our reader adds again.
+Formats: https://docs.prophesee.ai/stable/data/encoding_formats/index.html. The header has no date,
+so that equal recordings give equal bytes. The clocks have 34 bits, and 24 in EVT3, and wrap;
+readers that follow the clock get the times back over hours. Where the first time does not fit, all
+are moved to begin at zero, and a header line keeps the offset, which our reader and faery's add.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _EvtWriter:
         if offset:
             lost.append(
                 f"times are moved by {-offset} us to begin at 0; the header line '{OFFSET_KEY}' "
-                "keeps the offset, which eventkit adds again and others do not"
+                "keeps the offset, which eventkit and faery add again and others do not"
             )
         if contents.last_us - offset >> self.clock_bits:
             lost.append(
@@ -170,7 +170,7 @@ def _merged(parts: Iterator[Events], triggers: Entries) -> Iterator[Entries]:
 
 
 def _triggers(found: NDArray[Any] | None, channels: int) -> Entries:
-    """Return triggers in time order with a channel and a level, whatever their camera calls them."""
+    """Return triggers in time order, with a channel and a level by whatever name."""
     size = 0 if found is None else found.size
     names = () if found is None else (found.dtype.names or ())
 

@@ -1,8 +1,8 @@
 """Words of EVT2, EVT2.1 and EVT3 from events and triggers in time order.
 
-An `Entries` part goes in, words come out; what was written last (time, row) is kept between parts, so
-that the words do not depend on where the stream was cut. TIME_HIGH is written when it changes, and in
-a long silence often enough that no step is more than half of the clock's range: see
+An `Entries` part goes in, words come out; what was written last (time, row) is kept between parts,
+so that the words do not depend on where the stream was cut. TIME_HIGH is written when it changes,
+and in a long silence often enough that no step is half of the clock's range: see
 `eventkit.readers.clock`.
 """
 
@@ -18,7 +18,7 @@ HIGH = 8
 
 
 class Entries(NamedTuple):
-    """Events and triggers, (N,) int64 each; of a trigger ``x`` is the channel and ``p`` the level."""
+    """Events and triggers, (N,) int64; of a trigger ``x`` is the channel, ``p`` the level."""
 
     x: NDArray[np.int64]
     y: NDArray[np.int64]
@@ -56,7 +56,7 @@ class Highs:
     def __init__(self, low_bits: int, high_bits: int) -> None:
         self._low_bits = low_bits
         self._mask = (1 << high_bits) - 1
-        self._longest = 1 << (high_bits - 1)
+        self._longest = (1 << (high_bits - 1)) - 1
         self._last: int | None = None
 
     def before(self, t: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
