@@ -162,7 +162,7 @@ def test_a_given_sensor_size_is_taken_and_events_outside_are_dropped(tmp_path: P
 
 @pytest.mark.parametrize(
     ("on_error", "times", "counted"),
-    [("skip", [50, 60], {"backwards": 1}), ("repair", [50, 50, 60], {"backwards": 1})],
+    [("skip", [50, 60], {"jitter": 1}), ("repair", [50, 50, 60], {"jitter": 1})],
 )
 def test_a_backward_step_goes_by_the_policy(
     tmp_path: Path, on_error: str, times: list[int], counted: dict[str, int]

@@ -1,0 +1,148 @@
+"""Prophesee DAT, version 2: the header, then 8 bytes an event.
+
+Layout: https://docs.prophesee.ai/stable/data/file_formats/dat.html and `eventkit.readers.dat`. The
+header has no date, so that equal events give equal bytes. Times are 32 bits and wrap; readers that
+follow the clock get them back over hours and days. Where the first time does not fit, all are moved
+to begin at zero, and a comment line keeps the offset, which our reader and faery's add again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventkit.errors import SettingsError
+from eventkit.events import Events
+from eventkit.ledger import Ledger
+from eventkit.readers.dat import CLOCK_BITS, OFFSET_KEY, PLACES
+from eventkit.recording import Recording
+from eventkit.writers.base import Contents, event_parts
+
+LONGEST_GAP_US = (1 << (CLOCK_BITS - 1)) - 1
+"""After more microseconds without an event nobody can tell a wrap from a step back."""
+
+_X_BITS, _Y_BITS, _ = PLACES[2]
+_PART = 1 << 18
+"""Events that are packed at once: 2 MB."""
+
+
+class DatWriter:
+    """Writer of Prophesee DAT version 2, CD events."""
+
+    name = "dat"
+    suffixes = (".dat",)
+
+    def losses(self, contents: Contents) -> list[str]:
+        """Return what DAT has no place for.
+
+        Raises
+        ------
+        SettingsError
+            For places past 16,383.
+        """
+        furthest = max(contents.right, contents.bottom)
+        if furthest >= 1 << _X_BITS:
+            most = (1 << _X_BITS) - 1
+            msg = f"expected places up to {most} (14 bits), got {furthest}; write npz or hdf5"
+            raise SettingsError(msg)
+        lost = side_losses(contents, "DAT")
+        offset = _offset(contents.first_us) if contents.events else 0
+        if offset:
+            lost.append(
+                f"times are moved by {-offset} us to begin at 0; the header's comment "
+                f"'{OFFSET_KEY}' keeps the offset, which eventkit and faery add again, others do not"
+            )
+        last = contents.last_us - offset
+        if contents.events and last >> CLOCK_BITS:
+            lost.append(
+                f"times up to {last} us wrap every 2^32 us; readers that do not follow the clock "
+                "see them step back by 71.6 minutes"
+            )
+        if contents.sensor_size is None:
+            lost.append("the header has no sensor size, since none is known")
+        return lost
+
+    def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
+        """Write in one pass.
+
+        Parameters
+        ----------
+        recording : Recording
+        path : Path
+            Does not exist.
+        ledger : Ledger
+            Receives the counts of the reading.
+
+        Raises
+        ------
+        SettingsError
+            At a silence of 2^31 us or more: a 32-bit clock cannot carry it.
+        """
+        latest: int | None = None
+        offset = 0
+        with path.open("xb") as file:
+            for events in event_parts(recording, ledger):
+                if latest is None:
+                    latest = int(events.t[0])
+                    offset = _offset(latest)
+                    file.write(_header(recording.sensor_size, offset))
+                _check_gaps(events.t, latest)
+                latest = int(events.t[-1])
+                for start in range(0, len(events), _PART):
+                    file.write(_records(events[start : start + _PART], offset).data)
+            if latest is None:
+                file.write(_header(recording.sensor_size, 0))
+
+
+def side_losses(contents: Contents, format: str) -> list[str]:
+    """Return one sentence for each side that a format of events alone leaves out."""
+    sides = (
+        (contents.frames, "frames"),
+        (contents.triggers, "triggers"),
+        (contents.imu, "IMU samples"),
+    )
+    return [
+        f"{count} {side} are not written: {format} holds events only"
+        for count, side in sides
+        if count
+    ]
+
+
+def _offset(first_us: int) -> int:
+    return 0 if 0 <= first_us < 1 << CLOCK_BITS else first_us
+
+
+def _header(sensor_size: tuple[int, int] | None, offset: int) -> bytes:
+    lines = ["Data file containing CD events", "Version 2"]
+    if sensor_size is not None:
+        lines += [f"Width {sensor_size[0]}", f"Height {sensor_size[1]}"]
+    if offset:
+        lines.append(f"{OFFSET_KEY} {offset}")
+    text = "".join(f"% {line}\n" for line in lines)
+    return text.encode("ascii") + bytes([0x0C, 8])
+
+
+def _check_gaps(t: NDArray[np.int64], latest: int) -> None:
+    gaps = np.diff(t, prepend=latest)
+    if int(gaps.max()) <= LONGEST_GAP_US:
+        return
+    i = int(np.argmax(gaps > LONGEST_GAP_US))
+    msg = (
+        f"expected gaps below 2^31 us (35.8 minutes) between events, got {int(gaps[i])} us before "
+        f"{int(t[i])} us: DAT's 32-bit clock cannot carry it; write aedat4, hdf5 or npz"
+    )
+    raise SettingsError(msg)
+
+
+def _records(events: Events, offset: int) -> NDArray[np.uint32]:
+    records = np.empty((len(events), 2), "<u4")
+    records[:, 0] = (events.t - offset) & 0xFFFFFFFF
+    place = records[:, 1]
+    place[:] = events.p
+    place <<= _Y_BITS
+    place |= events.y
+    place <<= _X_BITS
+    place |= events.x
+    return records
