@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import eventkit
 
-_LIBRARIES = ("numpy", "numba", "zarr", "numcodecs", "pillow", "av", "aedat")
+_LIBRARIES = ("numpy", "numba", "zarr", "numcodecs", "pillow", "av", "lz4")
 
 
 def code_versions() -> dict[str, str]:

@@ -1,37 +1,70 @@
-"""AEDAT4 (iniVation) through the `aedat` package: events, frames, IMU, triggers.
+"""AEDAT4 (iniVation): events, frames, IMU and triggers.
 
-`aedat` decodes packets one after the other, so memory holds one packet whatever the length of the
-file. It gives no byte offsets; where decoding stops, the packet headers are walked to find the one
-that could not be read (format: 14 bytes version line, a size-prefixed header, then packets of
-stream id and size, both u32).
+The container is `eventkit.readers.aedat4_packets`. Only packets of the stream that is asked for are
+decompressed, and decoding starts again at any packet, so `between` seeks. The schemas are those of
+https://gitlab.com/inivation/dv/dv-processing (``data/*.fbs``): an event is a struct of 16 bytes; a
+frame has an OpenCV type number as its format, and colours are blue, green, red.
 """
 
 from __future__ import annotations
 
-import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit._optional import require
-from eventkit.errors import FormatError
+from eventkit._optional import check_installed
+from eventkit.columns import EVENT_CHUNK, Buffer, Columns
+from eventkit.errors import FormatError, SettingsError
 from eventkit.frames import Frames, Picture
+from eventkit.kernels.aedat import unpack_structs
 from eventkit.readers import geometry
-from eventkit.readers.base import EVENT_CHUNK, ReadOptions
+from eventkit.readers.aedat4_packets import (
+    MAGIC,
+    BrokenTableError,
+    Header,
+    Packet,
+    damaged,
+    expected_elements,
+    packets,
+    read_header,
+    root,
+    rows,
+)
+from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
 
-MAGIC = b"#!AER-DAT4.0\r\n"
-MAX_HEADER_BYTES = 16 << 20
+EVENT_BYTES = 16
+GROUP_EVENTS = 1 << 16
+"""Packets hold a few hundred to 10^5 events; joined they cost a tenth of the calls."""
+
+TRIGGER = np.dtype([("t", "<i8"), ("source", "u1")])
+IMU = np.dtype(
+    [("t", "<i8"), ("temperature", "<f4")]
+    + [
+        (f"{sensor}_{axis}", "<f4")
+        for sensor in ("accelerometer", "gyroscope", "magnetometer")
+        for axis in "xyz"
+    ]
+)
+FRAME_TYPES = {
+    0: (1, "u1"),
+    2: (1, "<u2"),
+    16: (3, "u1"),
+    18: (3, "<u2"),
+    24: (4, "u1"),
+    26: (4, "<u2"),
+}
+"""OpenCV type number -> channels and type of a pixel; others hold signed or floating numbers."""
 
 
 class Aedat4Reader:
-    """Reader of AEDAT4 recordings."""
+    """Reader of AEDAT4 recordings; ``topic`` is the number of the event stream."""
 
     name = "aedat4"
     suffixes = (".aedat4",)
@@ -43,242 +76,258 @@ class Aedat4Reader:
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the file: the header at once, and a pass for frame times where it has frames."""
-        path = source.local()
-        streams = _decoder(path).id_to_stream()
-        events = sorted(i for i, s in streams.items() if s["type"] == "events")
-        notes = []
-        if len(events) > 1:
-            notes.append(f"event streams {events}: stream {events[0]} is read")
-        header = None
-        if events:
-            header = (int(streams[events[0]]["width"]), int(streams[events[0]]["height"]))
-        found = geometry.settle(source, options.sensor_size, (header, "header of the event stream"))
+        check_installed(("lz4",), extra="aedat4", purpose="reading AEDAT4 files")
+        header = read_header(source)
+        number, notes = _choose(source, header, options.topic)
+        sizes = {stream.number: stream.size for stream in header.streams}
+        found = geometry.settle(
+            source,
+            options.sensor_size,
+            (sizes.get(-1 if number is None else number), "header of the event stream"),
+        )
         stream = None
-        if events:
+        if number is not None:
             stream = EventStream(
-                lambda _buffer, _mark: _event_packets(path, events[0]),
+                lambda buffer, mark: _events(source, header, number, buffer, mark),
                 path=source.name,
                 sensor_size=found.size,
                 on_error=options.on_error,
+                bound=lambda: expected_elements(source, header, number) or EVENT_CHUNK,
             )
+        frames, odd = _read_frames(source, header, options.on_error)
         return Recording(
             path=source.path,
             format=self.name,
             sensor_size=found.size,
             geometry_source=found.why if found.size else "",
             source=stream,
-            frames=_read_frames(path, streams, options.on_error),
-            # `source` is held by this function: a temporary copy lives as long as the recording.
-            side_data=lambda: _read_side(source.local(), options.on_error),
-            notes=notes,
+            frames=frames,
+            side_data=lambda: _read_side(source, header, options.on_error),
+            notes=notes + odd,
         )
 
 
-def _decoder(path: Path) -> Any:
-    aedat = require("aedat", extra="aedat4", purpose="reading AEDAT4 files")
-    _check_header(path)
-    try:
-        return aedat.Decoder(str(path))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as err:  # a panic of the extension is no Exception
-        msg = f"expected an AEDAT4 header, got one that cannot be read ({err}); copy the file again"
-        raise FormatError(msg, path=path, offset=len(MAGIC), reason="bad_header") from err
+def _choose(source: Source, header: Header, topic: str | None) -> tuple[int | None, list[str]]:
+    """Return the event stream to read, and a note where there was a choice."""
+    streams = header.of("EVTS")
+    if topic is not None:
+        if not topic.isdecimal() or int(topic) not in streams:
+            names = ", ".join(map(str, streams)) or "none"
+            msg = f"{source}: expected --topic among the event streams {names}, got {topic!r}"
+            raise SettingsError(msg)
+        return int(topic), []
+    if len(streams) < 2:
+        return (streams[0] if streams else None), []
+    return streams[0], [f"event streams {streams}: stream {streams[0]} is read; --topic chooses"]
 
 
-def _check_header(path: Path) -> None:
-    """Refuse a header that would abort the process: the decoder dies on bad UTF-8."""
-    with path.open("rb") as file:
-        start = file.read(len(MAGIC) + 4)
-        size = int.from_bytes(start[len(MAGIC) :], "little")
-        header = file.read(min(size, MAX_HEADER_BYTES))
-    cut = len(start) < len(MAGIC) + 4 or len(header) < size
-    # Numbers stand before the text, and any of them may hold the byte of "<".
-    xml = header[max(header.find(b"<dv"), 0) : header.rfind(b">") + 1]
-    try:
-        xml.decode("utf-8")
-        fault = "it is cut or its length is damaged" if cut else ""
-    except UnicodeDecodeError as err:
-        fault = f"its text is damaged ({err})"
-    if fault:
-        msg = f"expected an AEDAT4 header, got one that cannot be read: {fault}; copy it again"
-        raise FormatError(msg, path=path, offset=len(MAGIC), reason="bad_header")
+class _Block(NamedTuple):
+    """The events of one packet, as words."""
+
+    packet: int
+    offset: int
+    words: NDArray[np.int64]
 
 
-def _packets(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield decoded packets; a damaged one ends the stream with its byte offset."""
-    decoder = _decoder(path)
-    number = 0
-    while True:
-        try:
-            packet = next(decoder, None)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as err:  # RuntimeError, OSError, and panics that are no Exception
-            offset, reason = _locate(path, number)
-            msg = (
-                f"expected packet {number} to be whole, it cannot be decoded ({err}); "
-                "--on-error skip keeps what comes before it"
-            )
-            raise FormatError(msg, path=path, offset=offset, reason=reason) from err
-        if packet is None:
-            return
-        number += 1
-        yield packet
-
-
-def _locate(path: Path, number: int) -> tuple[int | None, str]:
-    """Return the byte offset of a packet, and whether the file ends inside it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(len(MAGIC))
-        (header,) = struct.unpack("<I", file.read(4))
-        offset = len(MAGIC) + 4 + header
-        for _ in range(number):
-            file.seek(offset)
-            words = file.read(8)
-            if len(words) < 8:
-                return offset, "truncated"
-            offset += 8 + struct.unpack("<II", words)[1]
-        file.seek(offset)
-        words = file.read(8)
-    cut = len(words) < 8 or offset + 8 + struct.unpack("<II", words)[1] > size
-    return offset, "truncated" if cut else "corrupt"
-
-
-def _event_packets(path: Path, stream: int) -> Iterator[RawChunk]:
-    """Yield the events of one stream, packets joined up to `EVENT_CHUNK`.
-
-    Packets hold a few hundred to 10^5 events; joined they cost a tenth of the calls. A fault
-    comes after what was decoded before it.
-    """
-    waiting: list[tuple[int, NDArray[Any]]] = []
+def _events(
+    source: Source, header: Header, stream: int, buffer: Buffer, mark: object
+) -> Iterator[RawChunk]:
+    """Yield the events of one stream, packets joined; a fault comes after what stands before it."""
+    waiting: list[_Block] = []
     held = 0
-    packets = enumerate(_packets(path))
+    start = mark if isinstance(mark, tuple) else None
+    found = packets(source, header, (stream,), start=start)
     while True:
         try:
-            number, packet = next(packets, (-1, None))
+            packet = next(found, None)
+            block = None if packet is None else _block(source, packet)
         except FormatError:
             if waiting:
-                yield _raw(path, waiting)
+                yield _chunk(waiting, buffer)
             raise
-        if packet is None:
-            break
-        if packet["stream_id"] != stream or "events" not in packet:
-            continue
-        waiting.append((number, packet["events"]))
-        held += packet["events"].size
-        if held >= EVENT_CHUNK:
-            yield _raw(path, waiting)
+        if block is not None:
+            waiting.append(block)
+            held += len(block.words)
+        if waiting and (block is None or held >= GROUP_EVENTS):
+            yield _chunk(waiting, buffer)
             waiting, held = [], 0
-    if waiting:
-        yield _raw(path, waiting)
+        if block is None:
+            return
 
 
-def _raw(path: Path, packets: list[tuple[int, NDArray[Any]]]) -> RawChunk:
-    columns = [events for _, events in packets]
-    ends = np.cumsum([events.size for events in columns])
-    on = "on" if "on" in (columns[0].dtype.fields or {}) else "p"
+def _block(source: Source, packet: Packet) -> _Block:
+    try:
+        at, count = root(packet.body, b"EVTS").vector(0, EVENT_BYTES)
+    except BrokenTableError as err:
+        raise damaged(source, packet, err) from err
+    words = np.frombuffer(packet.body, "<i8", 2 * count, at).reshape(count, 2)
+    return _Block(packet.number, packet.offset, np.require(words, requirements="A"))
 
-    def locate(event: int) -> int | None:
-        number, _ = packets[int(np.searchsorted(ends, event, side="right"))]
-        return _locate(path, number)[0]
 
+def _chunk(blocks: list[_Block], buffer: Buffer) -> RawChunk:
+    ends = np.cumsum([len(block.words) for block in blocks])
+    columns = buffer.room(int(ends[-1]))
+    negative = False
+    for block, end in zip(blocks, ends, strict=True):
+        part = columns.part(int(end) - len(block.words), int(end))
+        negative |= unpack_structs(block.words, *part)
+    x, y = _signed(columns) if negative else (columns.x, columns.y)
+    places = [block.offset for block in blocks]
     return RawChunk(
-        x=np.concatenate([events["x"] for events in columns]),
-        y=np.concatenate([events["y"] for events in columns]),
-        t=np.concatenate([events["t"] for events in columns]).astype(np.int64),
-        p=np.concatenate([events[on] for events in columns]).astype(np.int8),
-        words=len(packets),
-        locate=locate,
+        x=x,
+        y=y,
+        t=columns.t,
+        p=columns.p,
+        words=len(blocks),
+        locate=lambda event: places[int(np.searchsorted(ends, event, side="right"))],
+        mark=(blocks[0].packet, blocks[0].offset),
     )
 
 
-def _read_frames(path: Path, streams: dict[int, Any], on_error: OnError) -> Frames | None:
-    """Collect times and shape of the first frame stream; the pixels are let go."""
-    stream = min((i for i, s in streams.items() if s["type"] == "frame"), default=None)
-    if stream is None:
-        return None
-    times: list[tuple[int, int, int]] = []
-    shapes: set[tuple[int, int, int]] = set()
-    for packet in _until_fault(path, on_error):
-        if packet["stream_id"] == stream and "frame" in packet:
-            frame = packet["frame"]
-            start, stop = int(frame["exposure_begin_t"]), int(frame["exposure_end_t"])
-            times.append((int(frame["t"]), start, stop))
-            shapes.add(_pixels(frame).shape)
-    return _frames(path, stream, times, shapes) if times else None
+def _signed(columns: Columns) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Return places as the file has them; below zero is outside every sensor."""
+    return columns.x.view(np.int16), columns.y.view(np.int16)
 
 
-def _read_side(path: Path, on_error: OnError) -> dict[str, NDArray[Any]]:
+def _read_side(source: Source, header: Header, on_error: OnError) -> dict[str, NDArray[Any]]:
     """Collect triggers and IMU samples."""
+    kinds = dict.fromkeys(header.of("TRIG"), "TRIG")
+    kinds.update((number, "IMUS") for number in header.of("IMUS"))
+    names = {"TRIG": ("triggers", TRIGGER), "IMUS": ("imu", IMU)}
     parts: dict[str, list[NDArray[Any]]] = {"triggers": [], "imu": []}
-    for packet in _until_fault(path, on_error):
-        for name, key in (("triggers", "triggers"), ("imu", "imus")):
-            if key in packet:
-                parts[name].append(packet[key])
-    return {name: _joined(found) for name, found in parts.items() if found}
+    for packet in _until_fault(source, header, list(kinds), on_error):
+        kind = kinds[packet.stream]
+        name, fields = names[kind]
+        try:
+            parts[name].append(rows(packet.body, kind.encode(), fields))
+        except BrokenTableError as err:
+            if on_error == "raise":
+                raise damaged(source, packet, err) from err
+            break
+    return {name: np.concatenate(found) for name, found in parts.items() if found}
 
 
-def _until_fault(path: Path, on_error: OnError) -> Iterator[dict[str, Any]]:
+def _until_fault(
+    source: Source, header: Header, wanted: list[int], on_error: OnError
+) -> Iterator[Packet]:
+    if not wanted:
+        return
     try:
-        yield from _packets(path)
+        yield from packets(source, header, wanted)
     except FormatError:
         if on_error == "raise":
             raise
 
 
-def _frames(
-    path: Path, stream: int, times: list[tuple[int, int, int]], shapes: set[tuple[int, int, int]]
-) -> Frames:
-    if len(shapes) > 1:
-        msg = f"expected frames of one shape, got {sorted(shapes)}; a region of interest moved"
-        raise FormatError(msg, path=path, reason="bad_value")
-    height, width, channels = shapes.pop()
-    table = np.array(times, np.int64)
+class _Frame(NamedTuple):
+    """What one frame packet holds; ``shape`` is (H, W, C), None for a format without a picture."""
+
+    number: int
+    offset: int
+    t: int
+    start: int
+    stop: int
+    form: int
+    shape: tuple[int, int, int] | None
+    at: int
+
+
+def _frame(packet: Packet) -> _Frame:
+    """Read the fields of a frame; raises BrokenTableError."""
+    table = root(packet.body, b"FRME")
+    t, start, stop = (table.number(field, "<q", 0) for field in (0, 3, 4))
+    form = table.number(5, "<b", 0)
+    width, height = table.number(6, "<h", 0), table.number(7, "<h", 0)
+    at, count = table.vector(10, 1)
+    head = (packet.number, packet.offset, t, start, stop, form)
+    if form not in FRAME_TYPES:
+        return _Frame(*head, None, at)
+    channels, kind = FRAME_TYPES[form]
+    expected = width * height * channels * np.dtype(kind).itemsize
+    if width < 1 or height < 1 or count != expected:
+        msg = f"expected {width}x{height} pixels of {expected} bytes, got {count} bytes"
+        raise BrokenTableError(msg)
+    return _Frame(*head, (height, width, channels), at)
+
+
+def _pixels(packet: Packet) -> NDArray[Any]:
+    """Return (H, W, C), red first; an alpha channel carries no picture and is left out."""
+    frame = _frame(packet)
+    assert frame.shape is not None
+    kind = FRAME_TYPES[frame.form][1]
+    count = int(np.prod(frame.shape))
+    pixels = np.frombuffer(packet.body, kind, count, frame.at).reshape(frame.shape)
+    if frame.shape[2] > 1:
+        pixels = pixels[:, :, 2::-1]
+    return np.array(pixels, np.dtype(kind).newbyteorder("="), order="C")
+
+
+def _read_frames(
+    source: Source, header: Header, on_error: OnError
+) -> tuple[Frames | None, list[str]]:
+    """Collect times and shapes of the first frame stream; the pixels are let go."""
+    stream = min(header.of("FRME"), default=None)
+    if stream is None:
+        return None, []
+    found: list[_Frame] = []
+    for packet in _until_fault(source, header, [stream], on_error):
+        try:
+            found.append(_frame(packet))
+        except BrokenTableError as err:
+            if on_error == "raise":
+                raise damaged(source, packet, err) from err
+            break
+    shapes = Counter((frame.shape, frame.form) for frame in found if frame.shape is not None)
+    if not shapes:
+        return None, _odd(found, None)
+    common = shapes.most_common(1)[0][0]
+    kept = [frame for frame in found if (frame.shape, frame.form) == common]
+    return _frames(source, header, stream, kept), _odd(found, common)
+
+
+def _odd(found: list[_Frame], common: object) -> list[str]:
+    """Say which frames are left out: formats without a picture, regions of another size."""
+    formats = Counter(frame.form for frame in found if frame.shape is None)
+    notes = [
+        f"{count} frames of OpenCV type {form} are left out: expected 8 or 16 bit, 1, 3 or 4 "
+        "channels"
+        for form, count in sorted(formats.items())
+    ]
+    others = sum(f.shape is not None and (f.shape, f.form) != common for f in found)
+    if others:
+        notes.append(f"{others} frames of another size or format than most are left out")
+    return notes
+
+
+def _frames(source: Source, header: Header, stream: int, kept: list[_Frame]) -> Frames:
+    assert kept[0].shape is not None
+    height, width, channels = kept[0].shape
+    table = np.array([frame[2:5] for frame in kept], np.int64)
     known = table[:, 2] > table[:, 1]
     start = np.where(known, table[:, 1], table[:, 0])
     stop = np.where(known, table[:, 2], table[:, 0])
     middle = start + (stop - start) // 2
     order = np.argsort(middle, kind="stable")
+    places = [(kept[i].number, kept[i].offset) for i in order]
 
     def reader(indices: Sequence[int]) -> Iterator[Picture]:
-        wanted = {int(order[i]): i for i in indices}
-        return _pictures(path, stream, wanted, list(indices))
+        # One walk for neighbours, a jump for the rest: a walk reads 8 bytes of each packet.
+        walk: Iterator[Packet] = iter(())
+        last: tuple[int, int] | None = None
+        for index in indices:
+            place = places[index]
+            if last is None or place < last or place[0] > last[0] + 1000:
+                walk = packets(source, header, (stream,), start=place)
+            packet = next(p for p in walk if p.number == place[0])
+            last = place
+            yield Picture(_pixels(packet))
 
     return Frames(
-        middle[order], start[order], stop[order], (width, height), channels, "recorded", reader
+        middle[order],
+        start[order],
+        stop[order],
+        (width, height),
+        1 if channels == 1 else 3,
+        "recorded",
+        reader,
     )
-
-
-def _pictures(
-    path: Path, stream: int, wanted: dict[int, int], order: list[int]
-) -> Iterator[Picture]:
-    """Yield frames in ``order``; one that stands early in the file waits for its turn."""
-    waiting: dict[int, Picture] = {}
-    position, number = 0, 0
-    for packet in _packets(path):
-        if position == len(order):
-            return
-        if "frame" not in packet or packet["stream_id"] != stream:
-            continue
-        if number in wanted:
-            waiting[wanted[number]] = Picture(_pixels(packet["frame"]))
-        number += 1
-        while position < len(order) and order[position] in waiting:
-            yield waiting.pop(order[position])
-            position += 1
-
-
-def _pixels(frame: dict[str, Any]) -> NDArray[Any]:
-    """Return (H, W, C); an alpha channel carries no picture and is left out."""
-    pixels = frame["pixels"]
-    if pixels.ndim == 2:
-        return np.ascontiguousarray(pixels[:, :, None])
-    return np.ascontiguousarray(pixels[:, :, :3])
-
-
-def _joined(packets: list[NDArray[Any]]) -> NDArray[Any]:
-    joined = np.concatenate(packets)
-    fields = [(n, "<i8" if n == "t" else joined.dtype[n]) for n in joined.dtype.names or ()]
-    return joined.astype(np.dtype(fields))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import eventkit
-from eventkit.errors import FormatError
+from eventkit.errors import FormatError, SettingsError
 from eventkit.events import Events
 
 aedat = pytest.importorskip("aedat", reason="the aedat package is not installed")
@@ -259,7 +260,7 @@ def test_a_damaged_packet_ends_the_stream_with_its_offset(
     path.write_bytes(damaged)
 
     with pytest.raises(FormatError, match=f"packet {packet} ") as caught:
-        eventkit.open(path)
+        _ = eventkit.open(path).events
     kept = eventkit.open(path, on_error="skip")
 
     assert (caught.value.offset, caught.value.reason) == (offset, "corrupt")
@@ -273,7 +274,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import eventkit
-from eventkit.errors import FormatError
+from eventkit.errors import FormatError, SettingsError
 
 source, work, flips = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 data, truth = source.read_bytes(), eventkit.open(source).events
@@ -356,3 +357,164 @@ def test_a_header_that_is_no_utf8_is_refused_and_does_not_kill_the_process(
 
     assert ran.returncode == 2, f"{ran.returncode}: {ran.stderr[:300]}"
     assert "expected an AEDAT4 header" in ran.stderr
+
+
+# Made files: streams, compressions, formats of frames
+
+
+def table(fields: list[tuple[int, str, int]], tail: bytes = b"") -> bytes:
+    """Return the root table of a FlatBuffer, from its vtable on; fields are (slot, form, value)."""
+    slots, body, at = [0] * 13, b"", 4
+    for slot, form, value in fields:
+        pad = -at % struct.calcsize(form)
+        slots[slot] = at + pad
+        body += b"\0" * pad + struct.pack(form, value)
+        at += pad + struct.calcsize(form)
+    vtable = struct.pack("<15H", 30, at, *slots)
+    return vtable + struct.pack("<i", 30) + body + tail
+
+
+def flat(kind: bytes, content: bytes) -> bytes:
+    body = struct.pack("<I4s", 38, kind) + content
+    return struct.pack("<I", len(body)) + body
+
+
+def event_packet(rows: list[tuple[int, int, int, int]]) -> bytes:
+    # One field of 4 bytes at 4: the vector stands right behind it, 4 bytes on.
+    items = b"".join(struct.pack("<qhhB3x", t, x, y, p) for x, y, t, p in rows)
+    vector = struct.pack("<I", len(rows)) + items
+    return flat(b"EVTS", table([(0, "<I", 4)], vector))
+
+
+def frame_packet(form: int, pixels: bytes, t: int, size: tuple[int, int] = (2, 1)) -> bytes:
+    fields = [(10, "<I", 4), (0, "<q", t), (5, "<b", form), (6, "<h", size[0]), (7, "<h", size[1])]
+    content = table(fields)
+    behind = struct.pack("<I", len(pixels)) + pixels
+    # The field is the first of the table, the vector stands behind the whole table.
+    at = 30 + 4
+    return flat(b"FRME", content[:at] + struct.pack("<I", len(content) - at) + content[at + 4 :]
+                + behind)  # fmt: skip
+
+
+def made(streams: dict[int, str], packets: list[tuple[int, bytes]], compression: int = 0) -> bytes:
+    nodes = "".join(
+        f'<node name="{number}"><attr key="typeIdentifier" type="string">{kind}</attr>'
+        '<node name="info"><attr key="sizeX" type="int">9</attr>'
+        '<attr key="sizeY" type="int">7</attr></node></node>'
+        for number, kind in streams.items()
+    )
+    xml = f'<dv version="2.0"><node name="outInfo">{nodes}</node></dv>'.encode()
+    head = table([(2, "<I", 12), (0, "<i", compression)])
+    head += b"\0" * 4 + struct.pack("<I", len(xml)) + xml + b"\0"
+    data = b"#!AER-DAT4.0\r\n" + flat(b"IOHE", head)
+    if compression >= 3:
+        zstandard = pytest.importorskip("zstandard", reason="zstandard is not installed")
+        packets = [(n, zstandard.ZstdCompressor().compress(body)) for n, body in packets]
+    return data + b"".join(struct.pack("<II", n, len(body)) + body for n, body in packets)
+
+
+ROWS = [(1, 2, 10, 1), (8, 6, 11, 0), (0, 0, 11, 1)]
+OTHER = [(3, 3, 5, 1)]
+
+
+def rows_of(recording: Any) -> list[tuple[int, int, int, int]]:
+    return list(recording.events.to_structured().tolist())
+
+
+@pytest.mark.parametrize("compression", [0, 3, 4])
+def test_packets_without_a_table_behind_them_are_read(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(
+        made({0: "EVTS"}, [(0, event_packet(ROWS[:2])), (0, event_packet(ROWS[2:]))], compression)
+    )
+
+    recording = eventkit.open(path)
+
+    assert rows_of(recording) == ROWS
+    assert recording.sensor_size == (9, 7)
+
+
+def test_of_two_event_streams_one_is_read_and_topic_chooses(tmp_path: Path) -> None:
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(
+        made({2: "EVTS", 5: "EVTS"}, [(5, event_packet(OTHER)), (2, event_packet(ROWS))])
+    )
+
+    recording = eventkit.open(path)
+
+    assert rows_of(recording) == ROWS
+    assert "stream 2 is read" in recording.notes[0]
+    chosen = eventkit.open(path, topic="5")
+    assert rows_of(chosen) == OTHER
+    assert chosen.notes == []
+    with pytest.raises(SettingsError, match="streams 2, 5, got '0'"):
+        eventkit.open(path, topic="0")
+
+
+def test_a_frame_of_an_unknown_format_is_counted_and_the_others_stay(tmp_path: Path) -> None:
+    deep = np.arange(6, dtype="<u2").tobytes()
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(
+        made(
+            {0: "EVTS", 1: "FRME"},
+            [
+                (1, frame_packet(5, b"\0" * 8, 1)),
+                (1, frame_packet(18, deep, 2)),
+                (0, event_packet(ROWS)),
+                (1, frame_packet(18, deep, 3)),
+                (1, frame_packet(0, b"\1\2", 4)),
+            ],
+        )
+    )
+
+    recording = eventkit.open(path)
+
+    assert rows_of(recording) == ROWS
+    assert recording.frames.t_us.tolist() == [2, 3]
+    # Blue comes first in the file.
+    assert recording.frames.images[0].tolist() == [[[2, 1, 0], [5, 4, 3]]]
+    assert recording.frames.images.dtype == np.uint16
+    assert "1 frames of OpenCV type 5" in recording.notes[0]
+    assert "1 frames of another size" in recording.notes[1]
+
+
+def test_a_place_below_zero_is_outside(tmp_path: Path) -> None:
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(made({0: "EVTS"}, [(0, event_packet([*ROWS, (-1, 3, 12, 1)]))]))
+
+    with pytest.raises(FormatError, match="got x=-1 y=3 at event 3"):
+        _ = eventkit.open(path).events
+    assert eventkit.open(path, on_error="skip").ledger.dropped == {"outside": 1}
+
+
+@pytest.mark.parametrize("number", [-1, 5, 1 << 30])
+def test_an_unknown_compression_is_refused(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "a.aedat4"
+    data = bytearray(made({0: "EVTS"}, []))
+    at = 14 + 42 + 8  # version line, then the table at 42, its second field
+    assert struct.unpack_from("<i", data, at) == (0,)
+    struct.pack_into("<i", data, at, number)
+    path.write_bytes(data)
+
+    with pytest.raises(FormatError, match=f"expected compression 0 to 4, got {number}"):
+        eventkit.open(path)
+
+
+def test_compressed_it_is_the_same_and_between_is_a_slice(folder: Path, tmp_path: Path) -> None:
+    data = (folder / DAVIS).read_bytes()
+    path = tmp_path / "a.aedat4.gz"
+    path.write_bytes(gzip.compress(data, 1))
+    whole = eventkit.open(folder / DAVIS)
+    truth = directly(folder / DAVIS)
+
+    packed = eventkit.open(path)
+
+    assert packed.events == whole.events == truth
+    assert len(packed.frames) == 59
+    assert np.array_equal(packed.imu, whole.imu)
+    fresh = eventkit.open(folder / DAVIS)
+    for start, stop in ((1_500_000, 1_600_000), (0, 10_000), (1_500_500, 1_500_600)):
+        start, stop = int(truth.t[0]) + start, int(truth.t[0]) + stop
+        first, last = np.searchsorted(truth.t, [start, stop])
+        assert fresh.between(start, stop) == truth[int(first) : int(last)]
+    assert [len(part) for part in fresh.chunks(n=30_000)] == [30_000, 30_000, 18_830]
