@@ -1,29 +1,63 @@
-"""Reading the bytes of a ``.npy`` array without trusting its header."""
+"""Reading the bytes of a ``.npy`` array without trusting its header.
+
+Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
 
 from __future__ import annotations
 
 import io
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+MAGIC = b"\x93NUMPY"
 
 
 class BadArrayError(ValueError):
     """Bytes that are no whole array of numbers."""
 
 
-def read_npy(data: bytes) -> NDArray[Any]:
-    """Return the array that ``data`` holds.
+class CutArrayError(BadArrayError):
+    """An array that ends before its header says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a header claims.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    fortran : bool
+        Whether the first axis is the fastest.
+    dtype : numpy.dtype
+        Never with Python objects.
+    start : int, bytes
+        Where the numbers start.
+    """
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Return what the header of an array says; the stream is left at the numbers.
 
     Raises
     ------
     BadArrayError
-        If the header is damaged, names objects (a pickle, which would run code) or claims another
-        size than there is; memory is taken only after that.
+        If it is damaged or names objects (a pickle, which would run code).
     """
-    stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
@@ -36,9 +70,35 @@ def read_npy(data: bytes) -> NDArray[Any]:
     if dtype.hasobject:
         msg = "it holds Python objects, which are never loaded"
         raise BadArrayError(msg)
-    expected, got = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
-    if expected != got:
-        msg = f"its header claims {expected} bytes, there are {got}"
+    if any(side < 0 for side in shape):
+        msg = f"its header claims a shape of {shape}"
         raise BadArrayError(msg)
-    flat = np.frombuffer(data, dtype, offset=stream.tell()) if expected else np.empty(0, dtype)
-    return flat.reshape(shape, order="F" if fortran else "C").copy(order="C")
+    return Header(shape, fortran, dtype, stream.tell())
+
+
+def check_size(header: Header, size: int) -> None:
+    """Compare what a header claims with the bytes there are, header included.
+
+    Raises
+    ------
+    BadArrayError
+    """
+    if header.bytes != size - header.start:
+        msg = f"its header claims {header.bytes} bytes, there are {size - header.start}"
+        raise BadArrayError(msg)
+
+
+def read_npy(data: bytes) -> NDArray[Any]:
+    """Return the array that ``data`` holds.
+
+    Raises
+    ------
+    BadArrayError
+        If the header is damaged, names objects or claims another size than there is; memory is
+        taken only after that.
+    """
+    header = read_header(io.BytesIO(data))
+    check_size(header, len(data))
+    dtype = header.dtype
+    flat = np.frombuffer(data, dtype, offset=header.start) if header.bytes else np.empty(0, dtype)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C").copy(order="C")

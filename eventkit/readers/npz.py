@@ -1,87 +1,237 @@
-"""``.npz`` event files: HARDVS and SpikingJelly (t, x, y, p), N-ImageNet (two spellings)."""
+"""``.npz`` event files: zip archives of arrays, told by the names of their members.
+
+Read are columns of their own (HARDVS and SpikingJelly ``t, x, y, p``; N-ImageNet ``x_pos, y_pos,
+timestamp, polarity``; what else `eventkit.events.field_names` knows), one array of records
+(N-ImageNet ``event_data``), and one table of shape (N, 4). Members are read in step, a part of each
+at a time, deflated or not.
+
+A member's checksum stands at its end. Under ``raise`` it is checked on the way and a wrong one ends
+the reading; under the other policies it is checked first, since nothing tells the wrong events of a
+damaged member from its right ones.
+"""
 
 from __future__ import annotations
 
 import errno
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eventkit.errors import FormatError, InvalidEventsError
-from eventkit.events import FIELD_NAMES, field_names, polarities, to_microseconds
-from eventkit.npy import BadArrayError, read_npy
+from eventkit.errors import EventKitError, FormatError, InvalidEventsError
+from eventkit.events import FIELD_NAMES, TimeUnit, field_names
+from eventkit.npy import BadArrayError, CutArrayError, read_npy
 from eventkit.readers import geometry
-from eventkit.readers.base import EVENT_CHUNK, ReadOptions
+from eventkit.readers.arrays import (
+    Array,
+    Lanes,
+    from_columns,
+    from_records,
+    from_table,
+    open_array,
+    settle_unit,
+)
+from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
+from eventkit.readers.table import Cleaner
 from eventkit.recording import Recording
-from eventkit.sources import Source
+from eventkit.sources import PIECE_BYTES, Source
 
-_STRUCTURED = ("event_data", "events")
+MAGIC = b"PK\x03\x04"
+RECORDS = ("event_data", "events", "arr_0")
+"""Members that hold all events in one array."""
+
+_SIZE_KEYS = ("sensor_size", "width", "height")
+_SMALL = 4096
+_MOST_EVENTS_AT_ONCE = 1 << 26
+# zlib's limit: 258 bytes from 2 bits; https://zlib.net/zlib_tech.html
+_DEFLATE_RATIO = 1032
 
 
 class NpzReader:
-    """Reader of ``.npz`` archives with event columns."""
+    """Reader of ``.npz`` archives."""
 
     name = "npz"
     suffixes = (".npz",)
     holds = ("events",)
 
     def recognise(self, source: Source) -> str | None:
-        """A zip archive named ``.npz``; an empty or cut one is still ours to complain about."""
-        if source.suffix not in self.suffixes:
-            return None
+        """Go by members with names of events; a damaged archive named ``.npz`` is ours too."""
+        named = source.suffix in self.suffixes
+        if source.head.startswith(MAGIC) and (named or b".npy" in source.head[30:300]):
+            try:
+                with _faults(source), zipfile.ZipFile(source.local()) as archive:
+                    names = {name.removesuffix(".npy") for name in archive.namelist()}
+                if (found := _event_names(names)) is not None:
+                    return f"a zip archive of arrays {', '.join(found)}"
+            except (EventKitError, OSError):
+                pass
         known = source.head[:2] == b"PK" or len(source.head) < 4
-        return "a zip archive named .npz" if known else None
+        return "a zip archive named .npz" if named and known else None
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
-        """Open the archive and read its geometry; columns are decoded on first use."""
+        """Open the archive: headers, the geometry, and the first times for their unit."""
         stored = None if options.sensor_size else _stored_size(source)
         found = geometry.settle(source, options.sensor_size, (stored, "keys of the file"))
+        plan: _Plan | FormatError
+        try:
+            plan = _plan(source, options)
+        except FormatError as err:
+            if options.on_error == "raise":
+                raise
+            plan = err  # booked as a fault when the events are read
+        strict = options.on_error == "raise"
         return Recording(
             path=source.path,
             format=self.name,
             sensor_size=found.size,
             geometry_source=found.why,
             source=EventStream(
-                lambda _buffer, _mark: _decode(source, options),
+                lambda _, mark: _decode(source, plan, mark, strict=strict),
                 path=source.name,
                 sensor_size=found.size,
                 on_error=options.on_error,
+                bound=plan.bound if isinstance(plan, _Plan) else None,
             ),
+            notes=plan.notes if isinstance(plan, _Plan) else [],
         )
 
 
-def _load(path: Source, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
-    """Read the wanted arrays of the archive; object arrays are pickles and never loaded."""
-    found: dict[str, NDArray[Any]] = {}
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where the columns stand, and in what unit the times are."""
+
+    lanes: Lanes
+    members: tuple[str, ...]
+    unit: TimeUnit
+    notes: list[str]
+
+    def bound(self) -> int:
+        """Return the number of events, unless deflated data claims more than fits in memory."""
+        return min(self.lanes.size, _MOST_EVENTS_AT_ONCE)
+
+
+def _event_names(names: set[str]) -> list[str] | None:
+    """Return the names by which an archive is one of events."""
     try:
-        with path.open() as file, zipfile.ZipFile(file) as archive:
-            for member in archive.namelist():
-                name = member.removesuffix(".npy")
-                if name in wanted:
-                    found[name] = read_npy(archive.read(member))
+        return list(field_names(tuple(sorted(names & set(FIELD_NAMES)))).values())
+    except InvalidEventsError:
+        return [name for name in RECORDS[:1] if name in names] or None
+
+
+@contextmanager
+def _faults(source: Source) -> Iterator[None]:
+    """Turn every kind of damage into `FormatError`."""
+    reason, offset = "corrupt", source.size
+    try:
+        yield
+        return
+    except EventKitError:
+        raise
+    except CutArrayError as err:
+        reason, fault = "truncated", str(err)
     except BadArrayError as err:
-        msg = f"expected numeric arrays, got something else in {name!r}: {err}"
-        raise FormatError(msg, path=path.name, offset=0, reason="corrupt") from err
+        offset, fault = 0, str(err)
     except (zipfile.BadZipFile, EOFError) as err:
-        msg = f"expected a whole .npz archive, got a damaged one ({err}); copy it again"
-        offset = path.size
-        raise FormatError(msg, path=path.name, offset=offset, reason="truncated") from err
-    except (ValueError, OSError, RuntimeError, NotImplementedError, zlib.error) as err:
-        if isinstance(err, OSError) and err.errno not in (None, errno.EINVAL):
+        reason, fault = "truncated", str(err)
+    except OSError as err:
+        if err.errno not in (None, errno.EINVAL):
             raise
-        msg = f"expected a whole .npz archive, got a damaged one ({err}); copy it again"
-        raise FormatError(msg, path=path.name, offset=0, reason="corrupt") from err
-    return found
+        fault = str(err)
+    except (ValueError, RuntimeError, NotImplementedError, KeyError, zlib.error) as err:
+        fault = str(err)
+    msg = (
+        f"expected a whole .npz archive of numeric arrays, got something else ({fault}); "
+        "copy it again"
+    )
+    raise FormatError(msg, path=source.name, offset=offset, reason=reason)
 
 
-def _stored_size(path: Source) -> tuple[int, int] | None:
-    keys = _load(path, ("sensor_size", "width", "height"))
+def _open_member(source: Source, name: str) -> BinaryIO:
+    # A file of its own for each member: they are read side by side.
+    archive = zipfile.ZipFile(source.local())
+    try:
+        return cast("BinaryIO", archive.open(name))
+    finally:
+        archive.close()  # the file below stays open until the member is closed
+
+
+def _claimed(archive: zipfile.ZipFile, name: str) -> int:
+    """Return the size of a member, if its packed bytes can hold that.
+
+    Raises
+    ------
+    BadArrayError
+    """
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        msg = f"{name!r} is packed by method {info.compress_type}, expected stored or deflated"
+        raise BadArrayError(msg)
+    most = info.compress_size
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        most = (most + 1) * _DEFLATE_RATIO
+    if info.file_size > most:
+        msg = f"{name!r} claims {info.file_size} bytes from {info.compress_size} packed ones"
+        raise BadArrayError(msg)
+    return info.file_size
+
+
+def _plan(source: Source, options: ReadOptions) -> _Plan:
+    used: list[str] = []
+    with _faults(source), zipfile.ZipFile(source.local()) as archive:
+        # Of two members of one name the last counts, as in NumPy.
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+
+        def array(key: str) -> Array:
+            name = members[key]
+            used.append(name)
+            return open_array(key, partial(_open_member, source, name), _claimed(archive, name))
+
+        lanes = _lanes(members.keys(), array, options.columns, source.name)
+        unit, notes = settle_unit(lanes, options.time_unit, source.name)
+    return _Plan(lanes, tuple(used), unit, notes)
+
+
+def _lanes(
+    names: Collection[str], array: Callable[[str], Array], order: str | None, path: str
+) -> Lanes:
+    """Find the columns: records, four arrays, or one table."""
+    held = [key for key in RECORDS if key in names]
+    for key in held:
+        found = from_records(array(key))
+        if found is not None:
+            return found
+    try:
+        columns = field_names(tuple(names))
+    except InvalidEventsError as err:
+        tables = held or [name for name in names if name not in _SIZE_KEYS]
+        if len(tables) == 1 and not set(names) & set(FIELD_NAMES):
+            table = array(tables[0])
+            if table.is_table:
+                return from_table(table, order, path)
+        raise FormatError(str(err), path=path, offset=0, reason="bad_header") from err
+    arrays = {column: array(key) for column, key in columns.items()}
+    sizes = {column: found.length for column, found in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        msg = f"expected columns of one length, got {sizes}"
+        raise FormatError(msg, path=path, offset=0, reason="truncated")
+    return from_columns(arrays)
+
+
+def _stored_size(source: Source) -> tuple[int, int] | None:
+    keys = {}
+    with _faults(source), zipfile.ZipFile(source.local()) as archive:
+        for member in archive.namelist():
+            name = member.removesuffix(".npy")
+            if name in _SIZE_KEYS:
+                with archive.open(member) as file:
+                    keys[name] = read_npy(file.read(_SMALL))
     if "sensor_size" in keys:
         sides = keys["sensor_size"].ravel()
     elif {"width", "height"} <= keys.keys():
@@ -90,53 +240,28 @@ def _stored_size(path: Source) -> tuple[int, int] | None:
         return None
     known = sides.dtype.kind in "iuf" and sides.size == 2 and bool(np.all(sides == sides // 1))
     if not known or not bool(np.all((sides > 0) & (sides <= 65536))):
-        got = "x".join(str(side) for side in sides.tolist())
+        got = "x".join(str(side) for side in sides.tolist()[:4])
         msg = f"expected a sensor size (W, H) of 1x1 to 65536x65536, got {got}"
-        raise FormatError(msg, path=path.name, offset=0, reason="bad_header")
+        raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
     return int(sides[0]), int(sides[1])
 
 
-def _decode(path: Source, options: ReadOptions) -> Iterator[RawChunk]:
-    columns = _columns(_load(path, (*FIELD_NAMES, *_STRUCTURED)), path)
-    try:
-        t = to_microseconds(columns["t"], options.time_unit or "us")
-        p = polarities(columns["p"])
-    except InvalidEventsError as err:
-        told = columns["t"].dtype.kind != "f"
-        msg = str(err) if told else f"{err}; --time-unit s, ms or ns says what they are"
-        raise FormatError(msg, path=path.name, offset=0, reason="bad_value") from err
-    x, y = (_places(columns[name], name, path) for name in ("x", "y"))
-    for start in range(0, max(t.size, 1), EVENT_CHUNK):
-        part = slice(start, start + EVENT_CHUNK)
-        n = t[part].size
-        yield RawChunk(x=x[part], y=y[part], t=t[part], p=p[part], words=n)
+def _decode(
+    source: Source, plan: _Plan | FormatError, mark: object, *, strict: bool
+) -> Iterator[RawChunk]:
+    if isinstance(plan, FormatError):
+        raise plan
+    first, low = mark if isinstance(mark, tuple) else (0, 1)
+    with _faults(source):
+        if not strict and mark is None:
+            for name in plan.members:
+                _check_sum(source, name)
+        cleaner = Cleaner(source.name, plan.unit, strict=strict, low=low, seen=first)
+        for at, columns in plan.lanes.parts(first):
+            yield cleaner.chunk(columns, mark=(at, cleaner.low))
 
 
-def _columns(arrays: dict[str, NDArray[Any]], path: Source) -> dict[str, NDArray[Any]]:
-    holder: Any = arrays
-    names = tuple(arrays)
-    for key in _STRUCTURED:
-        fields = arrays[key].dtype.names if key in arrays else None
-        if fields:
-            holder, names = arrays[key], fields
-    try:
-        found = field_names(names)
-    except InvalidEventsError as err:
-        raise FormatError(str(err), path=path.name, offset=0, reason="bad_header") from err
-    columns = {column: np.asarray(holder[name]).reshape(-1) for column, name in found.items()}
-    sizes = {column: values.size for column, values in columns.items()}
-    if len(set(sizes.values())) > 1:
-        msg = f"expected columns of one length, got {sizes}"
-        raise FormatError(msg, path=path.name, offset=0, reason="truncated")
-    return columns
-
-
-def _places(values: NDArray[Any], name: str, path: Source) -> NDArray[Any]:
-    """Return integers, which the sensor check judges one by one."""
-    if values.dtype.kind in "iu":
-        return values
-    whole = values.dtype.kind == "f" and bool(np.all(np.abs(values) < 2**53))
-    if values.size and not (whole and bool(np.all(values == np.floor(values)))):
-        msg = f"expected whole pixel numbers in {name!r}, got dtype {values.dtype}"
-        raise FormatError(msg, path=path.name, offset=0, reason="bad_value")
-    return values.astype(np.int64)
+def _check_sum(source: Source, name: str) -> None:
+    with _open_member(source, name) as file:
+        while file.read(PIECE_BYTES):
+            pass

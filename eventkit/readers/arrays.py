@@ -1,0 +1,313 @@
+"""Events in NumPy arrays: where the columns stand, and reading them a part at a time.
+
+An array of records has fields by name; a table of shape (N, 4) or (4, N) has columns without names,
+whose order is given (``--columns``), told by evidence, or refused; four arrays of shape (N,) stand
+side by side. Each becomes one `Lane` or four; lanes are read in step, so that memory holds one part
+of each and never the whole.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventkit.errors import FormatError, InvalidEventsError, SettingsError
+from eventkit.events import TimeUnit, field_names
+from eventkit.npy import BadArrayError, CutArrayError, Header, check_size, read_header
+from eventkit.readers.column_order import check_order, possible_orders
+from eventkit.readers.table import check_types
+from eventkit.readers.time_unit import guess_unit
+
+PART_EVENTS = 1 << 16
+"""Events read at once: 1 MB of columns, which stay in the cache."""
+SAMPLE_EVENTS = 2048
+MAX_RECORD_BYTES = 1 << 12
+MAX_PART_BYTES = 1 << 23
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Consecutive items of one array, read from the front.
+
+    Parameters
+    ----------
+    open : callable
+        Returns the stream of the array, header included.
+    dtype : numpy.dtype
+    start : int, bytes
+        Where the first item stands in the stream.
+    width : int
+        Items of an event.
+    fields : mapping x, y, t, p -> field name, index or None
+        What it holds; None means the items themselves.
+    """
+
+    open: Callable[[], BinaryIO]
+    dtype: np.dtype[Any]
+    start: int
+    width: int
+    fields: Mapping[str, str | int | None]
+
+    @property
+    def stride(self) -> int:
+        """Bytes of an event."""
+        return self.dtype.itemsize * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """The columns of all events.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+    size : int
+        Number of events.
+    why : str
+        How the columns are told, in words.
+    order : str
+        Of the columns of a table, as in ``txyp``.
+    """
+
+    lanes: Sequence[Lane]
+    size: int
+    why: str
+    order: str = ""
+
+    @property
+    def types(self) -> dict[str, np.dtype[Any]]:
+        """The type of each column."""
+        found = {}
+        for lane in self.lanes:
+            for column, key in lane.fields.items():
+                found[column] = lane.dtype[key] if isinstance(key, str) else lane.dtype
+        return found
+
+    @property
+    def of_time(self) -> Lane:
+        """The lane with the times."""
+        return next(lane for lane in self.lanes if "t" in lane.fields)
+
+    def bound(self, size: int) -> int:
+        """Return how many events a stream of ``size`` bytes can hold at most."""
+        return min(self.size, *(size // max(lane.stride, 1) for lane in self.lanes))
+
+    def parts(
+        self, first: int = 0, *, size: int = PART_EVENTS
+    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """Yield the index of an event and the columns of the next ``size`` events.
+
+        Raises
+        ------
+        BadArrayError
+            If the bytes end before the events do; those that are whole have been yielded.
+        """
+        longest = max(lane.stride for lane in self.lanes)
+        if longest > MAX_RECORD_BYTES:
+            msg = f"its header claims records of {longest} bytes"
+            raise BadArrayError(msg)
+        if any(lane.start + self.size * lane.stride >= 1 << 62 for lane in self.lanes):
+            msg = f"its header claims {self.size} events"
+            raise BadArrayError(msg)
+        with ExitStack() as stack:
+            files = [stack.enter_context(lane.open()) for lane in self.lanes]
+            for lane, file in zip(self.lanes, files, strict=True):
+                file.seek(lane.start + first * lane.stride)
+            size = min(size, MAX_PART_BYTES // longest)
+            for at in range(first, self.size, size):
+                n = min(size, self.size - at)
+                data = [
+                    file.read(n * lane.stride) for lane, file in zip(self.lanes, files, strict=True)
+                ]
+                pairs = list(zip(self.lanes, data, strict=True))
+                whole = min(len(found) // lane.stride for lane, found in pairs)
+                columns: dict[str, NDArray[Any]] = {}
+                for lane, found in pairs:
+                    columns |= _columns(lane, found[: whole * lane.stride], whole)
+                if whole:
+                    yield at, columns
+                if whole < n:
+                    msg = f"it ends after {at + whole} of {self.size} events"
+                    raise CutArrayError(msg)
+
+
+def _columns(lane: Lane, data: bytes, n: int) -> dict[str, NDArray[Any]]:
+    items: NDArray[Any] = np.frombuffer(data, lane.dtype)
+    found = {}
+    for column, key in lane.fields.items():
+        if isinstance(key, str):
+            values = items[key].reshape(n)
+        else:
+            values = items if key is None else items.reshape(n, lane.width)[:, key]
+        # Files of the other byte order.
+        found[column] = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return found
+
+
+def settle_unit(lanes: Lanes, given: TimeUnit | None, name: str) -> tuple[TimeUnit, list[str]]:
+    """Return the unit of the times, and notes on what was told by evidence.
+
+    Raises
+    ------
+    FormatError
+        If a column holds no numbers, or the unit cannot be told.
+    """
+    check_types(lanes.types, name)
+    times = Lanes([lanes.of_time], lanes.size, "")
+    sample = np.empty(0, lanes.types["t"])
+    # A cut array is met again, and booked, when the events are read.
+    with suppress(CutArrayError):
+        for _, columns in times.parts(size=SAMPLE_EVENTS):
+            sample = columns["t"]
+            break
+    unit, why = guess_unit(sample, given=given, name=name)
+    notes = []
+    if lanes.why.startswith("evidence"):
+        notes.append(f"columns read as {','.join(lanes.order)}, {lanes.why}; --columns overrides")
+    if unit != "us" and given is None:
+        notes.append(f"times read as {unit}: {why}; --time-unit overrides")
+    return unit, notes
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One array that may be looked at: its header has been read and fits the bytes there are."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+    header: Header
+
+    @property
+    def length(self) -> int:
+        """Number of items, if it is one column."""
+        shape = self.header.shape
+        return shape[0] if shape else 1
+
+    @property
+    def is_column(self) -> bool:
+        """Whether its shape is (N,) or (N, 1)."""
+        shape = self.header.shape
+        return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its shape is (N, 4) or (4, N)."""
+        shape = self.header.shape
+        return len(shape) == 2 and 4 in shape and self.header.dtype.kind in "iufb"
+
+
+def open_array(name: str, open: Callable[[], BinaryIO], size: int) -> Array:
+    """Read a header and hold it against the size of the array in bytes.
+
+    Raises
+    ------
+    BadArrayError
+    """
+    with open() as file:
+        # A damaged header may claim 4 GB of itself; real ones have some hundred bytes.
+        header = read_header(io.BytesIO(file.read(1 << 16)))
+    check_size(header, size)
+    return Array(name, open, header)
+
+
+def from_records(array: Array) -> Lanes | None:
+    """Return the columns of an array of records with the fields of events, or None."""
+    names = array.header.dtype.names
+    if names is None or not array.is_column:
+        return None
+    try:
+        found = field_names(names)
+    except InvalidEventsError:
+        return None
+    dtype = array.header.dtype
+    if any(dtype[name].shape not in ((), (1,)) for name in found.values()):
+        return None
+    lane = Lane(array.open, dtype, array.header.start, 1, dict(found))
+    return Lanes([lane], array.length, f"fields {', '.join(names)}")
+
+
+def from_columns(arrays: Mapping[str, Array]) -> Lanes:
+    """Return the columns of four arrays, by x, y, t, p.
+
+    Raises
+    ------
+    BadArrayError
+        If they are no columns.
+    """
+    lanes = []
+    for column, array in arrays.items():
+        if not array.is_column:
+            msg = f"{array.name!r} has shape {array.header.shape}, expected (N,)"
+            raise BadArrayError(msg)
+        header = array.header
+        lanes.append(Lane(array.open, header.dtype, header.start, 1, {column: None}))
+    names = ", ".join(array.name for array in arrays.values())
+    return Lanes(lanes, next(iter(arrays.values())).length, f"arrays {names}")
+
+
+def from_table(array: Array, given: str | None, name: str) -> Lanes:
+    """Return the columns of an array of shape (N, 4) or (4, N).
+
+    Parameters
+    ----------
+    array : Array
+    given : str, optional
+        The order as the caller says, as in ``txyp``.
+    name : str
+        Of the file, for the error.
+
+    Raises
+    ------
+    FormatError
+        If the order is not given and cannot be told.
+    SettingsError
+        If what is given is no order of four columns.
+    """
+    if given is not None:
+        order = check_order(given)
+        if len(order) != 4:
+            msg = f"expected --columns of four for an array of four columns, got {given!r}"
+            raise SettingsError(msg)
+        return _in_order(array, order, "--columns")
+    orders = table_orders(array)
+    if len(orders) == 1:
+        return _in_order(array, orders[0], "evidence on the first rows")
+    got = " or ".join(orders) if orders else "columns that fit no order of them"
+    msg = (
+        f"expected an array of x, y, t, p whose order can be told, got {got}; "
+        "--columns says it, as in txyp"
+    )
+    raise FormatError(msg, path=name, offset=0, reason="bad_header")
+
+
+def table_orders(array: Array) -> list[str]:
+    """Return the orders that the columns of a table can have, by its first rows."""
+    sample = _in_order(array, "0123", "")
+    for _, columns in sample.parts(size=SAMPLE_EVENTS):
+        rows = np.stack([columns[key].astype(np.float64) for key in "0123"], 1)
+        return possible_orders(rows)
+    return []
+
+
+def _in_order(array: Array, order: str, why: str) -> Lanes:
+    header = array.header
+    rows, columns = header.shape
+    # Of shape (4, 4): rows are events, as in every library.
+    upright = columns == 4
+    size = rows if upright else columns
+    if upright != header.fortran:  # the four numbers of an event stand together
+        fields = {column: order.index(column) for column in order}
+        lanes = [Lane(array.open, header.dtype, header.start, 4, fields)]
+    else:
+        step = size * header.dtype.itemsize
+        lanes = [
+            Lane(array.open, header.dtype, header.start + k * step, 1, {column: None})
+            for k, column in enumerate(order)
+        ]
+    return Lanes(lanes, size, why, order)

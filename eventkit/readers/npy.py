@@ -1,0 +1,123 @@
+"""``.npy`` arrays of events: records with fields by name, or tables of shape (N, 4) and (4, N).
+
+Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+Objects are pickles, which run code, and are never loaded.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eventkit.errors import EventKitError, FormatError
+from eventkit.events import TimeUnit
+from eventkit.npy import MAGIC, BadArrayError, CutArrayError, check_size, read_header
+from eventkit.readers import geometry
+from eventkit.readers.arrays import (
+    Array,
+    Lanes,
+    from_records,
+    from_table,
+    settle_unit,
+    table_orders,
+)
+from eventkit.readers.base import ReadOptions
+from eventkit.readers.policy import RawChunk
+from eventkit.readers.stream import EventStream
+from eventkit.readers.table import Cleaner
+from eventkit.recording import Recording
+from eventkit.sources import Source
+
+
+class NpyReader:
+    """Reader of ``.npy`` arrays."""
+
+    name = "npy"
+    suffixes = (".npy",)
+    holds = ("events",)
+
+    def recognise(self, source: Source) -> str | None:
+        """Go by the fields of records, or by four columns that can be events."""
+        if not source.head.startswith(MAGIC):
+            return None
+        try:
+            array = _array(source)
+            if (records := from_records(array)) is not None:
+                return f"a NumPy array with {records.why}"
+            orders = table_orders(array) if array.is_table else []
+        except (EventKitError, BadArrayError, OSError):
+            return None
+        if not orders:
+            return None
+        return f"a NumPy array of four columns that can be {' or '.join(orders)}"
+
+    def open(self, source: Source, options: ReadOptions) -> Recording:
+        """Open an array: its header, and the first events for what evidence has to tell."""
+        with _faults(source):
+            lanes = _lanes(source, options)
+            unit, notes = settle_unit(lanes, options.time_unit, source.name)
+        found = geometry.settle(source, options.sensor_size)
+        strict = options.on_error == "raise"
+        return Recording(
+            path=source.path,
+            format=self.name,
+            sensor_size=found.size,
+            geometry_source=found.why,
+            source=EventStream(
+                lambda _, mark: _decode(source, lanes, unit, mark, strict=strict),
+                path=source.name,
+                sensor_size=found.size,
+                on_error=options.on_error,
+                bound=None if source.size is None else lambda: lanes.bound(source.size or 0),
+            ),
+            notes=notes,
+        )
+
+
+def _array(source: Source) -> Array:
+    """Read the header; a file that is cut keeps its whole events, so it is not refused for it."""
+    return Array(source.inner_name, source.open, read_header(io.BytesIO(source.head)))
+
+
+def _lanes(source: Source, options: ReadOptions) -> Lanes:
+    array = _array(source)
+    size = source.size
+    if size is not None and size > array.header.start + array.header.bytes:
+        check_size(array.header, size)
+    lanes = from_records(array)
+    if lanes is not None:
+        return lanes
+    if array.is_table:
+        return from_table(array, options.columns, source.name)
+    header = array.header
+    got = f"fields {', '.join(header.dtype.names)}" if header.dtype.names else str(header.dtype)
+    msg = (
+        "expected records with fields x, y, t, p, or numbers of shape (N, 4) or (4, N), got "
+        f"{got} of shape {header.shape}"
+    )
+    raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
+
+
+def _decode(
+    source: Source, lanes: Lanes, unit: TimeUnit, mark: object, *, strict: bool
+) -> Iterator[RawChunk]:
+    first, low = mark if isinstance(mark, tuple) else (0, 1)
+    cleaner = Cleaner(source.name, unit, strict=strict, low=low, seen=first)
+    lane = lanes.of_time
+    with _faults(source):
+        for at, columns in lanes.parts(first):
+            offset = lane.start + at * lane.stride
+            mark = (at, cleaner.low)
+            yield cleaner.chunk(columns, offset=offset, stride=lane.stride, mark=mark)
+
+
+@contextmanager
+def _faults(source: Source) -> Iterator[None]:
+    try:
+        with source.faults():
+            yield
+    except BadArrayError as err:
+        msg = f"expected a whole array of numbers, got something else: {err}; copy it again"
+        reason = "truncated" if isinstance(err, CutArrayError) else "corrupt"
+        raise FormatError(msg, path=source.name, offset=source.size, reason=reason) from err

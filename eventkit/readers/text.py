@@ -1,0 +1,235 @@
+"""Text: one event a row, ``.csv`` or ``.txt``, with a header or without.
+
+There is no one specification. Read are rows of x, y, t and p in any order, separated by commas,
+semicolons, or spaces and tabs: the Event Camera Dataset and E2VID (``t x y p`` in seconds, the
+latter with ``W H`` in the first line), faery (``t,x,y,p``), pandas and Polars (with a header).
+Layout and unit are found by `eventkit.readers.text_layout`. Lines that are empty or start with
+``#`` or ``%`` are skipped and counted; so are, under ``skip``, rows that are no event.
+
+A last row without a newline may be cut. It is kept if it has all columns and the last of them is
+the polarity, which has one digit; otherwise its last number may lack digits, so it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eventkit.columns import Buffer, Columns
+from eventkit.errors import FormatError
+from eventkit.readers import geometry
+from eventkit.readers.base import ReadOptions
+from eventkit.readers.policy import RawChunk
+from eventkit.readers.stream import EventStream
+from eventkit.readers.text_layout import LONGEST_LINE, Layout, read_layout, recognise
+from eventkit.recording import Recording
+from eventkit.sources import PIECE_BYTES, Source
+
+_SCALE = {"s": 6, "ms": 3, "us": 0, "ns": -3}
+_ROLE = {"-": 0, "x": 1, "y": 2, "t": 3, "p": 4}
+
+
+class TextReader:
+    """Reader of events in text files."""
+
+    name = "csv"
+    suffixes = (".csv", ".txt")
+    holds = ("events",)
+
+    def recognise(self, source: Source) -> str | None:
+        """Go by names in a header, or by rows that can be events."""
+        return None if source.is_dir else recognise(source)
+
+    def open(self, source: Source, options: ReadOptions) -> Recording:
+        """Open the file: the layout from its first 64 kB."""
+        layout = read_layout(source, columns=options.columns, time_unit=options.time_unit)
+        found = geometry.settle(source, options.sensor_size, (layout.sensor_size, layout.size_why))
+        decoder = _Decoder(source, layout, strict=options.on_error == "raise")
+        return Recording(
+            path=source.path,
+            format=self.name,
+            sensor_size=found.size,
+            geometry_source=found.why,
+            source=EventStream(
+                decoder.decode,
+                path=source.name,
+                sensor_size=found.size,
+                on_error=options.on_error,
+                bound=decoder.bound if source.size is not None else None,
+            ),
+            notes=[*_notes(layout), *found.notes],
+        )
+
+
+def _notes(layout: Layout) -> list[str]:
+    notes = []
+    if layout.why.startswith("evidence"):
+        order = ",".join(layout.order)
+        notes.append(f"columns read as {order}, {layout.why}; --columns overrides")
+    if layout.unit != "us" and layout.unit_why != "given":
+        notes.append(f"times read as {layout.unit}: {layout.unit_why}; --time-unit overrides")
+    return notes
+
+
+class _Decoder:
+    def __init__(self, source: Source, layout: Layout, *, strict: bool) -> None:
+        order = layout.order
+        self._source = source
+        self._layout = layout
+        self._strict = strict
+        self._roles = np.array([_ROLE[name] for name in order], np.int64)
+        place = [order.index(name) for name in "xytp"]
+        self._order = np.array(place if layout.plain else [0, 1, 2, 3], np.int64)
+        self._lost = np.empty(PIECE_BYTES, np.int64)
+
+    def bound(self) -> int:
+        """Return a number of events that is hardly ever passed, and harmless if it is."""
+        rows = (self._source.size or 0) / max(0.8 * self._layout.row_bytes, 8.0)
+        return int(rows) + PIECE_BYTES // 8
+
+    def decode(self, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
+        """Yield a chunk for each piece; a mark is a line's byte and number, and the polarities."""
+        from eventkit.kernels import text
+
+        start, line, low = self._layout.start, self._layout.line, text.NO_LOW
+        if isinstance(mark, tuple):
+            start, line, low = mark
+        for offset, lines, cut in _blocks(self._source, start):
+            if cut and not self._can_be_whole(lines):
+                raise self._cut(offset, line, lines)
+            mark = (offset, line, low)
+            state = np.zeros(text.STATE_SIZE, np.int64)
+            state[text.LOW] = low
+            room = buffer.room(text.count_lines(lines))
+            if self._lost.size < room.t.size:
+                self._lost = np.empty(room.t.size, np.int64)
+            # A cut row is a fault of the file under every policy, and no bad row.
+            end, n = self._parse(lines, state, room, strict=cut or self._strict)
+            read = int(state[: text.OUTSIDE + 1].sum())
+            yield self._chunk(offset, lines, low, state, room.part(0, n), mark, read)
+            line, low = line + read, int(state[text.LOW])
+            if cut and state[text.FAULT]:
+                raise self._cut(offset, line, lines)
+            if state[text.FAULT]:
+                raise self._refused(offset + end, line, lines[end:], int(state[text.FAULT]))
+
+    def _parse(
+        self, lines: NDArray[np.uint8], state: NDArray[np.int64], room: Columns, *, strict: bool
+    ) -> tuple[int, int]:
+        from eventkit.kernels import text
+
+        layout = self._layout
+        return text.parse(
+            lines,
+            0,
+            ord(layout.separator),
+            ord(layout.plain or "\0"),
+            self._roles,
+            self._order,
+            _SCALE[layout.unit],
+            int(strict),
+            state,
+            *room,
+            self._lost,
+        )
+
+    def _chunk(
+        self,
+        offset: int,
+        lines: NDArray[np.uint8],
+        low: int,
+        state: NDArray[np.int64],
+        columns: Columns,
+        mark: object,
+        read: int,
+    ) -> RawChunk:
+        from eventkit.kernels import text
+
+        def locate(event: int) -> int:
+            """Read the lines again up to this event; they stay as they are until the next."""
+            again = np.zeros(text.STATE_SIZE, np.int64)
+            again[text.LOW] = low
+            end, _ = self._parse(lines, again, Columns.empty(event + 1), strict=False)
+            return offset + lines[: end - 1].tobytes().rfind(b"\n") + 1
+
+        kinds = {"blank": text.BLANK, "comment": text.COMMENT, "bad_row": text.BAD}
+        skipped = {name: int(state[kind]) for name, kind in kinds.items() if state[kind]}
+        outside = int(state[text.OUTSIDE])
+        return RawChunk(
+            *columns,
+            words=read,
+            skipped=skipped,
+            dropped={"outside": self._lost[:outside].copy()} if outside else {},
+            locate=locate,
+            mark=mark,
+        )
+
+    def _can_be_whole(self, lines: NDArray[np.uint8]) -> bool:
+        """Whether a row without a newline cannot lack digits; blanks and comments cannot either."""
+        row = lines.tobytes().strip()
+        return self._layout.order.endswith("p") or not row or row.startswith((b"#", b"%"))
+
+    def _cut(self, offset: int, line: int, lines: NDArray[np.uint8]) -> FormatError:
+        msg = (
+            f"expected a newline after the last row, got {_shown(lines)!r} in line {line}, which "
+            "may be cut; add the newline if the row is whole, or --on-error skip drops it"
+        )
+        return FormatError(msg, path=self._source.name, offset=offset, reason="truncated")
+
+    def _refused(self, at: int, line: int, lines: NDArray[np.uint8], fault: int) -> FormatError:
+        from eventkit.kernels import text
+
+        layout = self._layout
+        row = f"got {_shown(lines)!r} in line {line}"
+        if fault == text.OUTSIDE:
+            msg = (
+                f"expected places within 0..65535, {row}; --on-error skip drops and counts "
+                "such events"
+            )
+            return FormatError(msg, path=self._source.name, offset=at, reason="outside_sensor")
+        between = {",": "commas", ";": "semicolons"}.get(layout.separator, "spaces")
+        msg = (
+            f"expected {','.join(layout.order)} with {between} between ({layout.why}), p in "
+            f"{{0, 1}} or {{-1, 1}}, {row}; --on-error skip leaves such rows out and counts them"
+        )
+        return FormatError(msg, path=self._source.name, offset=at, reason="bad_value")
+
+
+def _shown(lines: NDArray[np.uint8]) -> str:
+    """Return the first of some lines, for a message."""
+    return lines[:100].tobytes().partition(b"\n")[0].decode("utf-8", "replace").strip()[:80]
+
+
+def _blocks(source: Source, start: int) -> Iterator[tuple[int, NDArray[np.uint8], bool]]:
+    """Yield whole lines with their offset; the last ones get their newline where it is missing.
+
+    Raises
+    ------
+    FormatError
+        Where a line does not end: text of another kind, or no text.
+    """
+    store = bytearray(LONGEST_LINE + PIECE_BYTES + 1)
+    kept = np.frombuffer(store, np.uint8)
+    held = 0
+    offset = start
+    for offset, piece in source.pieces(start=start):
+        offset -= held
+        filled = held + piece.size
+        kept[held:filled] = piece
+        cut = store.rfind(b"\n", held, filled) + 1
+        if cut:
+            yield offset, kept[:cut], False
+        held = filled - cut
+        if held > LONGEST_LINE:
+            msg = (
+                f"expected lines of up to {LONGEST_LINE} bytes, got one without an end; "
+                "is this a file of another kind?"
+            )
+            raise FormatError(msg, path=source.name, offset=offset + cut, reason="corrupt")
+        kept[:held] = kept[cut:filled].copy()
+        offset += cut
+    if held:
+        store[held] = 10
+        yield offset, kept[: held + 1], True
