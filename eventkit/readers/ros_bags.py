@@ -1,0 +1,304 @@
+"""Bags: which topics there are, and their messages in time order, through `rosbags`.
+
+Whatever `rosbags` raises at damaged bytes becomes a `FormatError`. It reads from the index at the
+end of a file; where that is missing (a recorder that was killed, a copy that was cut) and the
+caller keeps what is whole, `eventkit.readers.ros_salvage` reads in the order of the file instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+from eventkit._optional import require
+from eventkit.errors import EventKitError, FormatError
+from eventkit.readers import ros_salvage
+from eventkit.sources import Source
+
+ROS1_MAGIC = b"#ROSBAG V"
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic: its type as in ``dvs_msgs/msg/EventArray``, and how many messages it has."""
+
+    name: str
+    type: str
+    count: int
+    digest: str = ""
+
+
+class Message(NamedTuple):
+    """One message: nanoseconds when it was recorded, and its bytes."""
+
+    topic: str
+    time_ns: int
+    data: bytes
+
+
+class Bag(Protocol):
+    """A bag, indexed or not."""
+
+    @property
+    def path(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def ros(self) -> int:
+        """``1`` or ``2``: how messages are serialised."""
+        ...
+
+    @property
+    def topics(self) -> dict[str, Topic]:
+        """All topics by name."""
+        ...
+
+    @property
+    def ordered(self) -> bool:
+        """Whether messages come in the order of their times, so that ``start`` finds a place."""
+        ...
+
+    @property
+    def fault(self) -> FormatError | None:
+        """Why a bag is read without its index."""
+        ...
+
+    def messages(self, topics: Collection[str], *, start: int | None = None) -> Iterator[Message]:
+        """Yield messages of some topics, recorded at ``start`` nanoseconds or later."""
+        ...
+
+
+def kind_of(source: Source) -> str | None:
+    """Return ``bag``, ``mcap``, ``db3``, ``folder`` or None, by content."""
+    if source.is_dir:
+        yaml = source.path / "metadata.yaml"
+        try:
+            found = source.is_plain and b"rosbag2_bagfile_information" in yaml.read_bytes()[:65536]
+        except OSError:
+            return None
+        return "folder" if found else None
+    head = source.head
+    if head.startswith(ROS1_MAGIC):
+        return "bag"
+    if head.startswith(MCAP_MAGIC):
+        return "mcap"
+    # The first page of the database has the statement that made the table of topics.
+    if head.startswith(SQLITE_MAGIC) and b"serialization_format" in head:
+        return "db3"
+    return None
+
+
+def open_bag(source: Source, *, keep_whole: bool) -> Bag:
+    """Open a bag.
+
+    Parameters
+    ----------
+    source : Source
+    keep_whole : bool
+        Read a bag whose index is missing or damaged in the order of the file.
+
+    Raises
+    ------
+    FormatError
+        If it is no bag, or its index cannot be read and ``keep_whole`` is not set.
+    """
+    kind = kind_of(source)
+    if kind is None:
+        msg = "expected a ROS bag (#ROSBAG, MCAP, or SQLite with a table of topics), got other data"
+        raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
+    try:
+        return IndexedBag.open(source, kind)
+    except FormatError as err:
+        if not keep_whole or kind == "folder":
+            raise
+        return SalvagedBag.open(source, kind, err)
+
+
+@dataclass(slots=True)
+class IndexedBag:
+    """A bag as `rosbags` reads it."""
+
+    source: Source
+    kind: str
+    topics: dict[str, Topic]
+    ordered: bool
+    fault: FormatError | None = None
+
+    @classmethod
+    def open(cls, source: Source, kind: str) -> IndexedBag:
+        """Read the index."""
+        _check_pages(source, kind)
+        reader = _reader(source, kind)
+        topics: dict[str, Topic] = {}
+        try:
+            with _Faults(source, "the index of the bag"):
+                reader.open()
+                for conn in reader.connections:
+                    known = topics.get(conn.topic)
+                    if known is not None and known.type != _full(conn.msgtype):
+                        continue
+                    count = int(conn.msgcount) + (known.count if known else 0)
+                    digest = str(conn.digest or "")
+                    topics[conn.topic] = Topic(conn.topic, _full(conn.msgtype), count, digest)
+                ordered = _ordered(reader)
+        finally:
+            _close(reader)
+        return cls(source, kind, topics, ordered)
+
+    @property
+    def path(self) -> str:
+        """For messages."""
+        return self.source.name
+
+    @property
+    def ros(self) -> int:
+        """``1`` or ``2``."""
+        return 1 if self.kind == "bag" else 2
+
+    def messages(self, topics: Collection[str], *, start: int | None = None) -> Iterator[Message]:
+        """Yield messages in the order of their times; opens the file anew."""
+        reader = _reader(self.source, self.kind)
+        number = 0
+        try:
+            with _Faults(self.source, "the index of the bag"):
+                reader.open()
+                wanted = [
+                    conn
+                    for conn in reader.connections
+                    if conn.topic in topics and _full(conn.msgtype) == self.topics[conn.topic].type
+                ]
+                found = reader.messages(wanted, start) if wanted else iter(())
+            while True:
+                with _Faults(self.source, f"message {number} of {', '.join(sorted(topics))}"):
+                    item = next(found, None)
+                    if item is None:
+                        return
+                    message = Message(item[0].topic, int(item[1]), bytes(item[2]))
+                number += 1
+                yield message
+        finally:
+            _close(reader)
+
+
+@dataclass(slots=True)
+class SalvagedBag:
+    """A bag without a sound index, in the order of the file."""
+
+    source: Source
+    kind: str
+    topics: dict[str, Topic]
+    fault: FormatError | None
+    ordered: bool = False
+
+    @classmethod
+    def open(cls, source: Source, kind: str, fault: FormatError) -> SalvagedBag:
+        """Read the file once for its topics."""
+        counts: dict[tuple[str, str], int] = {}
+        for record in ros_salvage.records(source, kind):
+            key = (record.topic, _full(record.type))
+            counts[key] = counts.get(key, 0) + 1
+        topics: dict[str, Topic] = {}
+        for (name, type_), count in counts.items():
+            topics.setdefault(name, Topic(name, type_, count))
+        return cls(source, kind, topics, fault)
+
+    @property
+    def path(self) -> str:
+        """For messages."""
+        return self.source.name
+
+    @property
+    def ros(self) -> int:
+        """``1`` or ``2``."""
+        return 1 if self.kind == "bag" else 2
+
+    def messages(self, topics: Collection[str], *, start: int | None = None) -> Iterator[Message]:
+        """Yield what is whole, then raise what is wrong with the file."""
+        for record in ros_salvage.records(self.source, self.kind):
+            topic = self.topics.get(record.topic)
+            if topic is None or record.topic not in topics or _full(record.type) != topic.type:
+                continue
+            if start is None or record.time_ns >= start:
+                yield Message(record.topic, record.time_ns, record.data)
+        if self.fault is not None:
+            fault = self.fault
+            raise FormatError(fault.message, path=fault.path, reason=fault.reason)
+
+
+def _reader(source: Source, kind: str) -> Any:
+    path = source.local()
+    if kind == "bag":
+        return require("rosbags.rosbag1", extra="ros", purpose="ROS bags").Reader(path)
+    rosbag2 = require("rosbags.rosbag2", extra="ros", purpose="ROS bags")
+    plugins = rosbag2.Reader.STORAGE_PLUGINS
+    if kind == "folder":
+        return plugins["dir"](path)
+    if kind == "mcap":
+        return plugins[".mcap"](path)
+    # It puts the name into a URI as it is.
+    return plugins[".db3"](Path(quote(str(path))))
+
+
+def _check_pages(source: Source, kind: str) -> None:
+    """Refuse a database with a cut page at its end: SQLite fills that up with zeros in silence."""
+    files = {"db3": [source.local()], "folder": sorted(source.path.glob("*.db3"))}
+    for path in files.get(kind, []):
+        with path.open("rb") as file:
+            page = ros_salvage.page_bytes(file.read(100))
+        size = path.stat().st_size
+        if size % page:
+            msg = (
+                f"expected whole pages of {page} bytes, got {size % page} bytes at the end of "
+                f"{path.name}: the file is cut; --on-error skip keeps what can be read"
+            )
+            raise FormatError(msg, path=source.name, offset=size - size % page, reason="truncated")
+
+
+def _full(type_: str) -> str:
+    """Bring ``dvs_msgs/EventArray`` to ``dvs_msgs/msg/EventArray``."""
+    package, _, name = type_.rpartition("/")
+    return type_ if package.endswith("/msg") or not package else f"{package}/msg/{name}"
+
+
+def _ordered(reader: Any) -> bool:
+    """Return whether the files of a split recording follow each other without overlap."""
+    parts = [storage.metadata for storage in getattr(reader, "storages", [])]
+    parts = [part for part in parts if part.message_count]
+    return all(a.end_time <= b.start_time for a, b in pairwise(parts))
+
+
+def _close(reader: Any) -> None:
+    with suppress(Exception):  # it was never opened, or closed itself at a fault
+        reader.close()
+
+
+class _Faults:
+    """Turns whatever `rosbags` raises into `FormatError`; entered once a message, so a class."""
+
+    def __init__(self, source: Source, what: str) -> None:
+        self._source, self._what = source, what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, err: BaseException | None, _: Any) -> None:
+        if not isinstance(err, Exception):
+            return
+        if isinstance(err, EventKitError | PermissionError | FileNotFoundError):
+            return
+        why = str(err) or type(err).__name__
+        cut = any(word in why for word in ("Truncated", "Got only", "not indexed", "end magic"))
+        msg = (
+            f"expected {self._what} to be whole, got damaged data ({why}); copy the file again, "
+            "or --on-error skip keeps what can be read"
+        )
+        reason = "truncated" if cut else "corrupt"
+        raise FormatError(msg, path=self._source.name, reason=reason) from err

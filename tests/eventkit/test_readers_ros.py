@@ -1,0 +1,809 @@
+"""ROS bags: every kind of file and of event message, what stands beside them, and damage.
+
+The bags are written by `rosbags` from message objects, one Python object an event; packets are
+encoded here, word by word, from the description of the codecs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import eventkit
+from eventkit.errors import EventKitError, FormatError, SettingsError
+from eventkit.events import Events
+from eventkit.ledger import Ledger
+from eventkit.readers import ros_packets
+from eventkit.readers.ros_messages import MessageError, typestore
+from eventkit.testing.files import known_events
+from eventkit.testing.readers import ReaderTests
+
+rosbag1 = pytest.importorskip("rosbags.rosbag1", reason="the rosbags package is not installed")
+rosbag2 = pytest.importorskip("rosbags.rosbag2", reason="the rosbags package is not installed")
+
+ARRAY = "dvs_msgs/msg/EventArray"
+PACKET = "event_camera_msgs/msg/EventPacket"
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+IMU = "sensor_msgs/msg/Imu"
+START_US = 1_600_000_000_000_000
+SIZE = (34, 30)
+STORES = {ros: typestore(ros) for ros in (1, 2)}
+
+Message = tuple[str, str, int, bytes]  # topic, type, nanoseconds, serialised
+
+
+def header(ros: int, stamp_us: int) -> Any:
+    types = STORES[ros].types
+    seconds, rest = divmod(stamp_us, 1_000_000)
+    stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=rest * 1000)
+    more = {"seq": 7} if ros == 1 else {}
+    return types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera", **more)
+
+
+def serialise(ros: int, type_: str, stamp_us: int, **fields: Any) -> bytes:
+    message = STORES[ros].types[type_](header=header(ros, stamp_us), **fields)
+    store = STORES[ros]
+    return bytes((store.serialize_ros1 if ros == 1 else store.serialize_cdr)(message, type_))
+
+
+def array(ros: int, events: Events, type_: str = ARRAY, size: tuple[int, int] = SIZE) -> bytes:
+    """Serialise one ``EventArray`` through message objects."""
+    types = STORES[ros].types
+    one = types[f"{type_.partition('/')[0]}/msg/Event"]
+    rows = [
+        one(
+            x=x,
+            y=y,
+            ts=types["builtin_interfaces/msg/Time"](sec=t // 10**6, nanosec=t % 10**6 * 1000 + 999),
+            polarity=bool(p),
+        )
+        for x, y, t, p in events.to_structured().tolist()
+    ]
+    stamp = int(events.t[0]) if len(events) else 0
+    return serialise(ros, type_, stamp, width=size[0], height=size[1], events=rows)
+
+
+def packet(ros: int, encoding: str, content: bytes, stamp_us: int, **fields: Any) -> bytes:
+    fields = {"time_base": 0, "is_bigendian": False, "width": SIZE[0], "height": SIZE[1]} | fields
+    events = np.frombuffer(content, np.uint8)
+    return serialise(ros, PACKET, stamp_us, seq=3, encoding=encoding, events=events, **fields)
+
+
+def write_bag(path: Path, kind: str, messages: Iterable[Message], lz4: bool = False) -> Path:
+    """Write a bag of one file, whatever the suffix of ``path``."""
+    if kind == "bag":
+        writer = rosbag1.Writer(path)
+        if lz4:
+            writer.set_compression(rosbag1.Writer.CompressionFormat.LZ4)
+    else:
+        folder = path.with_name(f"{path.name}-folder")
+        plugin = rosbag2.StoragePlugin.MCAP if kind == "mcap" else rosbag2.StoragePlugin.SQLITE3
+        writer = rosbag2.Writer(folder, version=9, storage_plugin=plugin)
+    with writer:
+        known: dict[str, Any] = {}
+        for topic, type_, time, data in messages:
+            if topic not in known:
+                store = STORES[1 if kind == "bag" else 2]
+                known[topic] = writer.add_connection(topic, type_, typestore=store)
+            writer.write(known[topic], time, data)
+    if kind != "bag":
+        (folder / f"{folder.name}.{kind}").rename(path)
+        (folder / "metadata.yaml").unlink()
+        folder.rmdir()
+    return path
+
+
+def event_messages(ros: int, events: Events, n: int = 500) -> list[Message]:
+    """Cut events into messages, several of them recorded at one time."""
+    cuts = range(0, len(events), n) if len(events) else [0]
+    parts = [events[a : a + n] for a in cuts]
+    return [
+        ("/dvs/events", ARRAY, START_US * 1000 + i // 3 * 1000, array(ros, part))
+        for i, part in enumerate(parts)
+    ]
+
+
+def absolute(n: int, seed: int = 0) -> Events:
+    return known_events(n, sensor_size=SIZE, seed=seed, start_us=START_US)
+
+
+class _RosTests(ReaderTests):
+    format = "ros"
+    kind = ""
+    small = 4
+    most_cuts = 60
+    flips = 40
+
+    def write(self, events: Events, sensor_size: tuple[int, int], path: Path) -> None:
+        ros = 1 if self.kind == "bag" else 2
+        n = max(500, len(events) // 20)
+        if len(events) <= 3_000:
+            messages = event_messages(ros, events, n)
+        else:  # an object an event would take too long
+            messages = [
+                ("/dvs/events", ARRAY, 1000 + i, fast_array(ros, events[a : a + n]))
+                for i, a in enumerate(range(0, len(events), n))
+            ]
+        write_bag(path, self.kind, messages)
+
+
+def fast_array(ros: int, events: Events) -> bytes:
+    """Serialise with `struct`, a record at a time, padding found by counting."""
+    out = bytearray(array(ros, Events.empty()))
+    out[-4:] = struct.pack("<I", len(events))
+    for x, y, t, p in events.to_structured().tolist():
+        if ros == 2:
+            out += b"\0" * (len(out) % 2)
+        out += struct.pack("<HH", x, y)
+        if ros == 2:
+            out += b"\0" * (-len(out) % 4)
+        out += struct.pack("<IIB", t // 10**6, t % 10**6 * 1000, p)
+    return bytes(out)
+
+
+class TestRos1Bag(_RosTests):
+    suffix, kind = ".bag", "bag"
+
+
+class TestMcap(_RosTests):
+    suffix, kind = ".mcap", "mcap"
+
+
+class TestDb3(_RosTests):
+    suffix, kind = ".db3", "db3"
+    most_cuts = 30
+
+
+# Messages
+
+
+@pytest.mark.parametrize("ros", [1, 2])
+@pytest.mark.parametrize("type_", [ARRAY, "prophesee_event_msgs/msg/EventArray"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 50])
+def test_an_array_is_read_as_by_the_generic_parser(ros: int, type_: str, count: int) -> None:
+    data = array(ros, absolute(count), type_)
+    store = STORES[ros]
+    generic = (store.deserialize_ros1 if ros == 1 else store.deserialize_cdr)(data, type_)
+
+    message = ros_packets.parse_array(data, ros)
+
+    rows = [row for part in message.records for row in part.tolist()]
+    assert rows == [(e.x, e.y, e.ts.sec, e.ts.nanosec, int(e.polarity)) for e in generic.events]
+    assert message.size == (generic.width, generic.height)
+
+
+def test_a_big_endian_array_is_read() -> None:
+    events = absolute(9)
+    message = STORES[2].deserialize_cdr(array(2, events), ARRAY)
+    data = bytes(STORES[2].serialize_cdr(message, ARRAY, little_endian=False))
+    assert data[1] == 0
+
+    rows = [row for part in ros_packets.parse_array(data, 2).records for row in part.tolist()]
+
+    assert [row[:2] for row in rows] == [(e.x, e.y) for e in message.events]
+    assert [row[2:4] for row in rows] == [(e.ts.sec, e.ts.nanosec) for e in message.events]
+
+
+@pytest.mark.parametrize("ros", [1, 2])
+def test_an_array_that_is_cut_or_lies_about_its_length_is_refused(ros: int) -> None:
+    data = array(ros, absolute(5))
+
+    for end in range(len(data)):
+        with pytest.raises(MessageError):
+            ros_packets.parse_array(data[:end], ros)
+    at = data.index(struct.pack("<III", SIZE[1], SIZE[0], 5)) + 8
+    for claim in (0, 3, 6, 2**32 - 1):
+        forged = data[:at] + struct.pack("<I", claim) + data[at + 4 :]
+        with pytest.raises(MessageError, match="expected"):
+            ros_packets.parse_array(forged, ros)
+
+
+# Packets: slow twins, from the README and the decoders of event_camera_codecs
+
+
+def mono(events: Events, base_ns: int, order: str = "<") -> bytes:
+    rows = events.to_structured().tolist()
+    words = [p << 63 | y << 48 | x << 32 | (t * 1000 - base_ns) for x, y, t, p in rows]
+    return struct.pack(f"{order}{len(words)}Q", *words)
+
+
+def libcaer(events: Events, base_ns: int) -> bytes:
+    out = b""
+    for x, y, t, p in events.to_structured().tolist():
+        since = (t - base_ns // 1000) % 2**31
+        out += struct.pack("<II", x << 17 | y << 2 | p << 1 | 1, since)
+    return out
+
+
+def libcaer_cmp_slow(words: Iterable[int], base_us: int) -> list[tuple[int, int, int, int]]:
+    high = low = x = base = p = 0
+    found = []
+    for word in words:
+        kind, rest = divmod(word, 4096)
+        if kind == 0:
+            high = rest
+        elif kind == 1:
+            low = rest
+        elif kind == 2:
+            x = rest % 2048
+        elif kind == 3:
+            found.append((x, rest % 2048, base_us + high * 4096 + low, rest // 2048))
+        elif kind == 4:
+            base, p = rest % 2048, rest // 2048
+        elif kind == 5:
+            found += [
+                (x, base + k, base_us + high * 4096 + low, p) for k in range(8) if rest & 1 << k
+            ]
+            base += 8
+    return found
+
+
+def evt3_slow(words: Iterable[int]) -> list[tuple[int, int, int, int]]:
+    """Without the rule of wraps: for times that do not reach 2^24."""
+    high = low = y = base = p = None
+    found = []
+    for word in words:
+        kind, rest = divmod(word, 4096)
+        if kind == 8:
+            high = rest
+        elif kind == 6:
+            low = rest if high is not None else None
+        elif kind == 0:
+            y = rest % 2048
+        elif kind == 3:
+            base, p = rest % 2048, rest // 2048
+        elif kind in (2, 4, 5) and low is not None:
+            t = high * 4096 + low
+            if kind == 2:
+                found.append((rest % 2048, y or 0, t, rest // 2048))
+            else:
+                n = 12 if kind == 4 else 8
+                found += [((base or 0) + k, y or 0, t, p or 0) for k in range(n) if rest & 1 << k]
+        if kind in (4, 5):
+            base = (base or 0) + (12 if kind == 4 else 8)
+    return found
+
+
+def decoded(data: bytes, ros: int = 2) -> list[tuple[int, int, int, int]]:
+    message = ros_packets.parse_packet(data, ros)
+    out = eventkit.columns.Columns.empty(ros_packets.bound(message))
+    count, _ = ros_packets.Decoder().decode(message, out)
+    return [tuple(row) for row in np.stack([c[:count].astype(np.int64) for c in out], 1).tolist()]
+
+
+@pytest.mark.parametrize("ros", [1, 2])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_mono_packets_are_time_base_and_nanoseconds(ros: int, order: str) -> None:
+    events = absolute(60)
+    base = START_US * 1000 - 1
+    data = packet(
+        ros, "mono", mono(events, base, order), 5, time_base=base, is_bigendian=order == ">"
+    )
+
+    assert decoded(data, ros) == events.to_structured().tolist()
+
+
+def test_libcaer_packets_go_on_where_31_bits_wrap() -> None:
+    t = np.array(
+        [START_US + 2**31 - 2, START_US + 2**31 - 1, START_US + 2**31, START_US + 2**31 + 5]
+    )
+    events = Events(x=[0, 32767, 3, 4], y=[32767, 0, 1, 2], t=t, p=[0, 1, 1, 0])
+
+    data = packet(2, "libcaer", libcaer(events, START_US * 1000), 5, time_base=START_US * 1000)
+
+    assert decoded(data) == events.to_structured().tolist()
+
+
+@given(
+    words=st.lists(
+        st.integers(0, 6).flatmap(lambda kind: st.integers(kind << 12, (kind << 12) + 4095)),
+        max_size=60,
+    )
+)
+def test_libcaer_cmp_is_decoded_as_by_the_slow_twin(words: list[int]) -> None:
+    content = struct.pack(f"<{len(words)}H", *words)
+
+    found = decoded(packet(2, "libcaer_cmp", content, 5, time_base=START_US * 1000))
+
+    assert found == libcaer_cmp_slow(words, START_US)
+
+
+@given(
+    words=st.lists(
+        st.sampled_from([0, 2, 3, 4, 5, 6, 6, 8, 10, 14, 9, 15]).flatmap(
+            lambda kind: st.integers(kind << 12, (kind << 12) + (1023 if kind == 8 else 4095))
+        ),
+        max_size=60,
+    )
+)
+def test_evt3_is_decoded_as_by_the_slow_twin(words: list[int]) -> None:
+    content = struct.pack(f"<{len(words)}H", *words)
+
+    assert decoded(packet(2, "evt3", content, 5)) == evt3_slow(words)
+
+
+def test_evt3_state_goes_on_from_packet_to_packet_and_over_a_wrap(tmp_path: Path) -> None:
+    words = [
+        [0x8FFF, 0x6001, 0x0005, 0x2003, 0xA301],  # event and trigger (channel 3, rising)
+        [0x2804],  # nothing but an event: row and time are those of the packet before
+        [0x8000, 0x6002, 0x2005, 0xE019, 0x9999],
+    ]
+    at = [START_US, START_US + 10, START_US + 4200]
+    messages = [
+        ("/cam/events", PACKET, t * 1000, packet(2, "evt3", struct.pack(f"<{len(w)}H", *w), t))
+        for w, t in zip(words, at, strict=True)
+    ]
+    recording = eventkit.open(write_bag(tmp_path / "a.mcap", "mcap", messages))
+
+    first = 0xFFF << 12 | 1
+    assert recording.events.to_structured().tolist() == [
+        (3, 5, first, 0),
+        (4, 5, first, 1),
+        (5, 5, (1 << 24) + 2, 0),
+    ]
+    assert recording.ledger.skipped == {"trigger": 1, "other": 1, "unknown": 1}
+    assert recording.triggers.tolist() == [(first, 3, 1)]
+    # The first packet arrived at its stamp: that is all there is to know of the camera's start.
+    assert recording.t_offset_us == START_US - first
+    assert "sensor's clock" in recording.notes[0]
+
+
+def test_words_of_evt3_before_the_first_time_are_counted(tmp_path: Path) -> None:
+    content = struct.pack("<6H", 0x2001, 0x4FFF, 0x8001, 0x2001, 0x6000, 0x2001)
+    message = ("/e", PACKET, 5, packet(1, "evt3", content, START_US))
+
+    recording = eventkit.open(write_bag(tmp_path / "a.bag", "bag", [message]))
+
+    assert len(recording.events) == 1
+    assert recording.ledger.skipped == {"before_time": 3}
+    assert recording.ledger.words == 6
+
+
+def test_a_real_evt3_file_in_packets_gives_the_events_of_its_dat(
+    shared: Path, tmp_path: Path
+) -> None:
+    body = (shared / "evt" / "evt3_1280x720.raw").read_bytes()[:400_000]
+    while body.startswith(b"%"):
+        body = body.partition(b"\n")[2]
+    body = body[: len(body) // 2 * 2]
+    messages = [
+        ("/e", PACKET, i, packet(2, "evt3", body[i : i + 9_998], i, width=1280, height=720))
+        for i in range(0, len(body), 9_998)
+    ]
+    events = eventkit.open(write_bag(tmp_path / "a.mcap", "mcap", messages)).events
+
+    dat = (shared / "dat" / "same_recording_as_evt3_1280x720.dat").read_bytes()
+    while dat.startswith(b"%"):
+        dat = dat.partition(b"\n")[2]
+    words = np.frombuffer(dat[2:], "<u4", 2 * len(events)).reshape(-1, 2)
+    assert len(events) > 50_000
+    assert np.array_equal(events.x, words[:, 1] & 0x3FFF)
+    assert np.array_equal(events.y, words[:, 1] >> 14 & 0x3FFF)
+    assert np.array_equal(events.p, words[:, 1] >> 28 & 1)
+    assert set((events.t - words[:, 0]).tolist()) == {11_194_368}
+
+
+def test_unknown_encodings_and_odd_lengths_are_refused(tmp_path: Path) -> None:
+    for encoding, content, why in (("evt9", b"", "encoding"), ("mono", b"123", "words of 8")):
+        path = tmp_path / f"{encoding}.bag"
+        write_bag(path, "bag", [("/e", PACKET, 5, packet(1, encoding, content, 5))])
+        with pytest.raises(FormatError, match=why):
+            _ = eventkit.open(path).events
+
+
+# Bags
+
+
+def test_a_folder_of_several_files_is_read_in_order(tmp_path: Path) -> None:
+    events = absolute(900)
+    messages = event_messages(2, events, 100)
+    for number, part in enumerate((messages[:3], messages[3:])):
+        write_bag(tmp_path / f"{number}.db3", "db3", part)
+    whole = rosbag2.Writer(tmp_path / "bag", version=9)
+    with whole:
+        connection = whole.add_connection("/dvs/events", ARRAY, typestore=STORES[2])
+        for _, _, time, data in messages:
+            whole.write(connection, time, data)
+    yaml = (tmp_path / "bag" / "metadata.yaml").read_text()
+    yaml = yaml.replace(
+        "relative_file_paths:\n  - bag.db3", "relative_file_paths:\n  - 0.db3\n  - 1.db3"
+    )
+    assert "1.db3" in yaml
+    (tmp_path / "bag" / "metadata.yaml").write_text(yaml)
+    for number in (0, 1):
+        (tmp_path / f"{number}.db3").rename(tmp_path / "bag" / f"{number}.db3")
+
+    recording = eventkit.open(tmp_path / "bag")
+
+    assert recording.format == "ros2"
+    assert recording.evidence == "metadata.yaml of rosbag2"
+    assert recording.events == events
+    assert (
+        recording.between(START_US + 6_000, START_US + 9_000)
+        == eventkit.open(tmp_path / "bag").events[
+            int(np.searchsorted(events.t, START_US + 6_000)) : int(
+                np.searchsorted(events.t, START_US + 9_000)
+            )
+        ]
+    )
+
+
+def test_a_database_without_definitions_is_read(tmp_path: Path) -> None:
+    events = absolute(300)
+    path = write_bag(tmp_path / "a.db3", "db3", event_messages(2, events))
+    with sqlite3.connect(path) as connection:
+        for table in ("schema", "message_definitions", "metadata"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE topics DROP COLUMN type_description_hash")
+    connection.close()
+
+    assert eventkit.open(path).events == events
+
+
+def test_a_type_of_a_known_name_with_other_fields_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.bag"
+    with rosbag1.Writer(path) as writer:
+        text = "uint64 other\n"
+        topic = writer.add_connection("/e", ARRAY, msgdef=text, md5sum="0" * 32)
+        writer.write(topic, 5, array(1, absolute(5)))
+
+    with pytest.raises(FormatError, match="other fields"):
+        eventkit.open(path)
+
+
+def test_a_name_with_signs_of_urls_is_read(tmp_path: Path) -> None:
+    events = absolute(20)
+    path = write_bag(tmp_path / "a.db3", "db3", event_messages(2, events))
+
+    assert eventkit.open(path.rename(tmp_path / "a %23 #1?.db3")).events == events
+
+
+def test_a_later_part_is_found_by_its_mark(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("eventkit.readers.ros.INDEX_EVENTS", 200)
+    monkeypatch.setattr("eventkit.readers.stream.INDEX_EVENTS", 200)
+    events = absolute(4_000)
+    for kind in ("bag", "mcap", "db3"):
+        messages = event_messages(1 if kind == "bag" else 2, events, 70)
+        recording = eventkit.open(write_bag(tmp_path / f"a.{kind}", kind, messages))
+        _ = recording.between(START_US, START_US + 10**9)
+        for start in range(START_US, START_US + 80_000, 7_001):
+            i, j = np.searchsorted(events.t, [start, start + 3_000]).tolist()
+            ledger = Ledger()
+            found = [c.events for c in recording.source(ledger, since_us=start)]
+            assert recording.between(start, start + 3_000) == events[i:j]
+            assert len(Events.concatenate(found)) >= len(events) - i
+            assert ledger.decoded <= len(events) - i + 500
+
+
+# Topics
+
+
+def two_cameras(tmp_path: Path) -> Path:
+    left, right = absolute(10), absolute(20, seed=1)
+    pixels = np.arange(12, dtype=np.uint8)
+    fields = {"height": 3, "width": 4, "encoding": "mono8", "is_bigendian": 0, "step": 4}
+    image = serialise(1, IMAGE, START_US, data=pixels, **fields)
+    other = serialise(1, IMAGE, START_US, data=pixels + 100, **fields)
+    return write_bag(
+        tmp_path / "a.bag",
+        "bag",
+        [
+            ("/left/events", ARRAY, 5, array(1, left)),
+            ("/right/events", ARRAY, 6, array(1, right)),
+            ("/left/image_raw", IMAGE, 7, image),
+            ("/right/image_raw", IMAGE, 8, other),
+        ],
+    )
+
+
+def test_several_topics_of_events_have_to_be_chosen_from(tmp_path: Path) -> None:
+    path = two_cameras(tmp_path)
+
+    with pytest.raises(SettingsError, match=r"/left/events \(dvs_msgs.*1 messages\).*--topic"):
+        eventkit.open(path)
+    right = eventkit.open(path, topic="/right/events")
+    crossed = eventkit.open(path, topic="/right/events,/left/image_raw")
+
+    assert len(right.events) == 20
+    assert int(right.frames.images.max()) == 111
+    assert "/right/image_raw is read" in right.notes[0]
+    assert int(crossed.frames.images.max()) == 11
+    for wrong in ("/nowhere", "/left/image_raw", "/left/events,/nowhere"):
+        with pytest.raises(SettingsError, match="has /left/events"):
+            eventkit.open(path, topic=wrong)
+
+
+def test_a_bag_without_events_or_images_says_what_it_has(tmp_path: Path) -> None:
+    store = STORES[1]
+    text = bytes(
+        store.serialize_ros1(store.types["std_msgs/msg/String"](data="a"), "std_msgs/msg/String")
+    )
+    path = write_bag(tmp_path / "a.bag", "bag", [("/chatter", "std_msgs/msg/String", 5, text)])
+
+    with pytest.raises(FormatError, match="/chatter"):
+        eventkit.open(path)
+
+
+# Images, inertial samples, signals
+
+
+@pytest.mark.parametrize(
+    ("encoding", "dtype", "values", "order"),
+    [
+        ("mono8", "<u1", 1, [0]),
+        ("rgb8", "<u1", 3, [0, 1, 2]),
+        ("bgr8", "<u1", 3, [2, 1, 0]),
+        ("bgra8", "<u1", 4, [2, 1, 0]),
+        ("mono16", "<u2", 1, [0]),
+        ("mono16", ">u2", 1, [0]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["bag", "mcap"])
+def test_images_have_their_pixels_and_stamps(
+    tmp_path: Path, kind: str, encoding: str, dtype: str, values: int, order: list[int]
+) -> None:
+    ros = 1 if kind == "bag" else 2
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 2 ** (8 * int(dtype[2])), (5, 3, 4, values)).astype(dtype)
+    messages: list[Message] = [("/events", ARRAY, 1, array(ros, absolute(4)))]
+    for i, picture in enumerate(pixels):
+        rows = picture.reshape(3, -1)
+        row = np.pad(rows, ((0, 0), (0, 2)))  # rows that are longer than the picture is wide
+        data = serialise(
+            ros,
+            IMAGE,
+            START_US + 10 * i,
+            height=3,
+            width=4,
+            encoding=encoding,
+            is_bigendian=int(dtype[0] == ">"),
+            step=row.shape[1] * row.itemsize,
+            data=np.frombuffer(row.tobytes(), np.uint8),
+        )
+        messages.append(("/image_raw", IMAGE, 10 + i // 2, data))
+    recording = eventkit.open(write_bag(tmp_path / f"a.{kind}", kind, messages))
+    frames = recording.frames
+
+    assert frames.t_us.tolist() == [START_US + 10 * i for i in range(5)]
+    assert (frames.size, frames.channels, frames.timing) == ((4, 3), len(order), "recorded")
+    assert np.array_equal(frames.images, pixels[..., order])
+    assert frames.images.dtype == np.dtype(dtype).newbyteorder("=")
+    for wanted in ([1], [2], [0, 3], [4]):
+        found = [picture.pixels for picture in frames.pictures(wanted)]
+        assert np.array_equal(found, pixels[wanted][..., order])
+
+
+def test_compressed_images_keep_their_bytes(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    file = BytesIO()
+    image.fromarray(pixels).save(file, "PNG")
+    data = np.frombuffer(file.getvalue(), np.uint8)
+    messages = [
+        ("/e", ARRAY, 1, array(2, absolute(4))),
+        (
+            "/i/compressed",
+            COMPRESSED,
+            2,
+            serialise(2, COMPRESSED, START_US, format="png", data=data),
+        ),
+    ]
+
+    frames = eventkit.open(write_bag(tmp_path / "a.mcap", "mcap", messages)).frames
+
+    (picture,) = frames.pictures([0])
+    assert frames.suffix == "png"
+    assert np.array_equal(picture.pixels, pixels)
+    assert picture.encoded == file.getvalue()
+
+
+def test_images_of_an_unknown_encoding_leave_the_events_readable(tmp_path: Path) -> None:
+    data = serialise(
+        1,
+        IMAGE,
+        5,
+        height=1,
+        width=1,
+        encoding="bayer_rggb8",
+        is_bigendian=0,
+        step=1,
+        data=np.zeros(1, np.uint8),
+    )
+    messages = [("/e", ARRAY, 1, array(1, absolute(4))), ("/i", IMAGE, 2, data)]
+
+    recording = eventkit.open(write_bag(tmp_path / "a.bag", "bag", messages))
+
+    assert recording.frames is None
+    assert "bayer_rggb8" in recording.notes[0]
+    assert len(recording.events) == 4
+
+
+@pytest.mark.parametrize("ros", [1, 2])
+def test_inertial_samples_and_signals_are_on_the_clock_of_the_events(
+    tmp_path: Path, ros: int
+) -> None:
+    types = STORES[ros].types
+    vector, nine = types["geometry_msgs/msg/Vector3"], np.zeros(9)
+    imu = serialise(
+        ros,
+        IMU,
+        START_US + 50,
+        orientation=types["geometry_msgs/msg/Quaternion"](x=0.1, y=0.2, z=0.3, w=0.4),
+        orientation_covariance=nine,
+        angular_velocity=vector(x=1.0, y=2.0, z=3.0),
+        angular_velocity_covariance=nine,
+        linear_acceleration=vector(x=4.0, y=5.0, z=6.0),
+        linear_acceleration_covariance=nine,
+    )
+    signal = struct.pack("<2Q", 1 << 63 | 7_000, 9_000)
+    events = Events(x=[1], y=[2], t=[3], p=[1])
+    messages = [
+        ("/c/events", PACKET, 1, packet(ros, "mono", mono(events, 0), START_US)),
+        ("/c/imu", IMU, 2, imu),
+        ("/c/trigger", PACKET, 3, packet(ros, "trigger", signal, START_US)),
+    ]
+    kind = "bag" if ros == 1 else "db3"
+
+    recording = eventkit.open(write_bag(tmp_path / f"a.{kind}", kind, messages))
+
+    assert recording.events.t.tolist() == [3]
+    assert recording.t_offset_us == START_US
+    assert recording.imu.tolist() == [(50, 0.1, 0.2, 0.3, 0.4, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)]
+    assert recording.triggers.tolist() == [(7, 0, 1), (9, 0, 0)]
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def sound() -> Events:
+    return absolute(400)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lz4"), [("bag", False), ("bag", True), ("mcap", False), ("db3", False)]
+)
+def test_a_cut_bag_keeps_its_whole_messages(
+    tmp_path: Path, sound: Events, kind: str, lz4: bool
+) -> None:
+    messages = event_messages(1 if kind == "bag" else 2, sound, 40)
+    data = write_bag(tmp_path / f"a.{kind}", kind, messages, lz4=lz4).read_bytes()
+    path = tmp_path / f"cut.{kind}"
+    kept = []
+    for end in np.linspace(len(data) * 0.05, len(data) - 1, 30).astype(int).tolist():
+        path.write_bytes(data[:end])
+        try:
+            recording = eventkit.open(path, on_error="skip")
+            events = recording.events
+        except EventKitError:
+            continue
+        kept.append(len(events))
+        assert len(events) % 40 == 0
+        assert events == sound[: len(events)]
+        assert recording.ledger.faults[0]["reason"] in ("truncated", "corrupt")
+        with pytest.raises(FormatError, match="--on-error skip"):
+            _ = eventkit.open(path).events
+    assert kept == sorted(kept)
+    # A database loses what stands behind a lost page; the other kinds end with their index.
+    assert kept[-1] == (160 if kind == "db3" else 400)
+
+
+def test_an_unindexed_bag_is_refused_and_read_whole_under_skip(
+    tmp_path: Path, sound: Events
+) -> None:
+    data = bytearray(
+        write_bag(tmp_path / "a.bag", "bag", event_messages(1, sound, 40)).read_bytes()
+    )
+    at = data.index(b"index_pos=") + len(b"index_pos=")
+    data[at : at + 8] = bytes(8)
+    path = tmp_path / "active.bag"
+    path.write_bytes(data)
+
+    with pytest.raises(FormatError, match="not indexed") as caught:
+        eventkit.open(path)
+    recording = eventkit.open(path, on_error="skip")
+
+    assert caught.value.reason == "truncated"
+    assert recording.events == sound
+    assert "order of the file" in recording.notes[0]
+    assert len(recording.ledger.faults) == 1
+
+
+def test_a_damaged_message_is_dropped_and_counted(tmp_path: Path, sound: Events) -> None:
+    messages = event_messages(2, sound, 40)
+    messages[3] = (*messages[3][:3], messages[3][3][:-9])
+    path = write_bag(tmp_path / "a.mcap", "mcap", messages)
+
+    with pytest.raises(FormatError, match="message 3 of /dvs/events"):
+        _ = eventkit.open(path).events
+    recording = eventkit.open(path, on_error="skip")
+
+    assert len(recording.events) == 360
+    assert recording.ledger.skipped == {"damaged message": 1}
+    prefix = [chunk.events for chunk in _until_fault(eventkit.open(path))]
+    assert Events.concatenate(prefix) == sound[:120]
+
+
+def _until_fault(recording: Any) -> Iterable[Any]:
+    try:
+        yield from recording.stream()
+    except FormatError:
+        return
+
+
+def test_messages_that_the_index_promises_must_come(tmp_path: Path, sound: Events) -> None:
+    path = write_bag(tmp_path / "a.mcap", "mcap", event_messages(2, sound, 40))
+    data = bytearray(path.read_bytes())
+    message = struct.pack("<BQH", 5, 22 + len(array(2, sound[:40])), 1)
+    at = data.index(message)
+    data[at + 9] = 77  # the channel of the first message
+    path.write_bytes(data)
+
+    with pytest.raises(FormatError, match="expected 10 messages on /dvs/events"):
+        _ = eventkit.open(path).events
+
+
+@pytest.mark.parametrize("kind", ["bag", "mcap", "db3"])
+def test_no_damage_does_anything_else(tmp_path: Path, sound: Events, kind: str) -> None:
+    data = write_bag(
+        tmp_path / f"a.{kind}", kind, event_messages(1 if kind == "bag" else 2, sound, 40)
+    ).read_bytes()
+    rng = np.random.default_rng(3)
+    path = tmp_path / f"damaged.{kind}"
+    for number in range(50):
+        damaged = bytearray(data)
+        for at in rng.integers(0, len(data), 4).tolist():
+            damaged[at] = int(rng.integers(0, 256))
+        path.write_bytes(damaged)
+        for on_error in ("raise", "skip"):
+            try:
+                recording = eventkit.open(path, on_error=on_error)
+                assert len(recording.events) <= 400, number
+                ledger = recording.ledger
+                assert ledger.decoded == ledger.kept + sum(ledger.dropped.values())
+            except EventKitError:
+                pass
+
+
+def test_sizes_of_gigabytes_are_refused_at_once(tmp_path: Path, sound: Events) -> None:
+    path = write_bag(tmp_path / "a.mcap", "mcap", event_messages(2, sound, 40))
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<B", 6), 8)
+    for claim in (2**31, 2**40, 2**63):
+        data[at + 1 : at + 9] = struct.pack("<Q", claim)
+        path.write_bytes(data)
+        for on_error in ("raise", "skip"):
+            with suppress(EventKitError):
+                assert len(eventkit.open(path, on_error=on_error).events) <= 400
+
+
+def test_a_compressed_bag_reads_as_the_plain_one(tmp_path: Path, sound: Events) -> None:
+    path = write_bag(tmp_path / "a.bag", "bag", event_messages(1, sound), lz4=True)
+    (tmp_path / "a.bag.gz").write_bytes(gzip.compress(path.read_bytes()))
+
+    assert eventkit.open(tmp_path / "a.bag.gz").events == sound
+
+
+# Peers
+
+
+def test_the_same_events_as_evlab_and_eventcv(tmp_path: Path, sound: Events) -> None:
+    formats = pytest.importorskip("evlab.formats", reason="evlab is not installed")
+    eventcv = pytest.importorskip("eventcv", reason="eventcv is not installed")
+    path = write_bag(tmp_path / "a.bag", "bag", event_messages(1, sound, 40))
+
+    assert Events.from_structured(formats.load_rosbag(str(path)).events) == sound
+    table = eventcv.load(str(path), topic="/dvs/events").numpy()
+    assert np.array_equal(table[:, 2], sound.t)
+    assert np.array_equal(table[:, 0], sound.x)
