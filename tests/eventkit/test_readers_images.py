@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import gzip
 import io
+import random
+import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +17,7 @@ from PIL import Image
 
 import eventkit
 from eventkit.errors import FormatError, MissingDataError, SettingsError, UnsupportedFormatError
-from eventkit.readers.images import decode_pixels, list_images
+from eventkit.readers.images import decode_pixels, image_kind, list_images
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
 GRAY = RGB[:, :, 0]
@@ -146,7 +152,8 @@ def test_times_are_read_in_every_form(tmp_path: Path, lines: str, name: str) -> 
 
     assert recording.frames.t_us.tolist() == [100, 200, 300]
     assert recording.frames.timing == "recorded"
-    assert recording.notes == []
+    assert len(recording.notes) == 1
+    assert f"of the pictures from {name}, microseconds" in recording.notes[0]
     assert values(recording) == [0, 1, 2]
 
 
@@ -167,7 +174,10 @@ def test_exposures_give_their_middle_and_may_lie_before_zero(tmp_path: Path) -> 
         ("100\n", "bad_value", "expected 2 lines, one an image, got 1"),
         ("1\n2\n3\n", "bad_value", "expected 2 lines, one an image, got 3"),
         ("", "bad_value", "got 0"),
-        ("0.1\n0.2\n", "bad_value", r"integer microseconds, got '0.1' in line 1"),
+        ("0.1\n0.2s\n", "bad_value", r"got '0.2s' in line 2"),
+        ("1e99\n1e99\n", "bad_value", r"got '1e99' in line 1"),
+        ("1e999999999\n2\n", "bad_value", r"got '1e999999999' in line 1"),
+        ("1.png 1\n1.png 2\n2.png 3\n", "bad_value", "got 3 lines with 2 names"),
         ("# x\n1\n2 3 4\n", "bad_value", r"got '2 3 4' in line 3"),
         ("name\n2\n", "bad_value", "got 'name' in line 1"),
         ("1.png 5\n7.png 6\n", "bad_value", "a line for every image, 2.png has none"),
@@ -296,3 +306,294 @@ def test_images_are_the_rgb_side_of_an_event_file(tmp_path: Path) -> None:
     assert any("no timestamps.txt" in note for note in recording.notes)
     with pytest.raises(SettingsError, match="expected images or a video as the RGB side"):
         eventkit.open(events, rgb=events)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        # (file beside or in the folder, its lines, exposures in us)
+        ("rgb/image_timestamps.txt", "5\n6\n7\n", [(5, 5), (6, 6), (7, 7)]),
+        ("rgb/timestamp.txt", "5\n6\n7\n", [(5, 5), (6, 6), (7, 7)]),
+        ("rgb_timestamps.txt", "5\n6\n7\n", [(5, 5), (6, 6), (7, 7)]),
+        ("rgb_timestamps.csv", "start,stop\n5,6\n6,7\n7,9\n", [(5, 6), (6, 7), (7, 9)]),
+        # DSEC: images of a sequence and both of its files
+        ("thun_00_a_image_timestamps.txt", "500\n600\n700\n", [(500,) * 2, (600,) * 2, (700,) * 2]),
+        (
+            "exposure_timestamps.txt",
+            "# exposure start [us], exposure end [us]\n500, 510\n600, 610\n700, 720\n",
+            [(500, 510), (600, 610), (700, 720)],
+        ),
+        # The Event-Camera Dataset: seconds and a path, beside the folder
+        (
+            "images.txt",
+            "0.003811 rgb/1.png\n0.048 rgb/2.png\n0.09 rgb/3.png\n",
+            [(3811,) * 2, (48_000,) * 2, (90_000,) * 2],
+        ),
+        # TUM: seconds since 1970, where a float64 has no room for microseconds
+        (
+            "rgb.txt",
+            "# color images\n# timestamp filename\n1305031102.175304 rgb/1.png\n"
+            "1305031102.211214 rgb/2.png\n1305031102.243211 rgb/3.png\n1305031102.3 rgb/4.png\n",
+            [
+                (1_305_031_102_175_304,) * 2,
+                (1_305_031_102_211_214,) * 2,
+                (1_305_031_102_243_211,) * 2,
+            ],
+        ),
+    ],
+    ids=["inside", "timestamp", "named", "csv", "DSEC", "DSEC exposures", "ECD", "TUM"],
+)
+def test_files_of_times_are_found_where_labs_put_them(
+    tmp_path: Path, name: str, text: str, expected: list[tuple[int, int]]
+) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    (tmp_path / name).write_text(text)
+
+    recording = eventkit.open(folder)
+
+    frames = recording.frames
+    assert list(zip(frames.start_us.tolist(), frames.stop_us.tolist(), strict=True)) == expected
+    assert frames.timing == "recorded"
+    assert any(f"from {Path(name).name}, " in note for note in recording.notes)
+
+
+@pytest.mark.parametrize(
+    ("folder", "files", "expected"),
+    [
+        (
+            "images/left/rectified",
+            {
+                "images/timestamps.txt": "55\n65\n",
+                "images/left/exposure_timestamps.txt": "# start,end\n50,60\n60,70\n",
+            },
+            [50, 60],
+        ),
+        ("images/left/rectified", {"images/timestamps.txt": "55\n65\n"}, [55, 65]),
+        ("images/data", {"images/timestamps.txt": "55\n65\n"}, [55, 65]),
+        (
+            "a_images_left",
+            {
+                "a_image_exposure_timestamps_left.txt": "5,6\n7,8\n",
+                "a_image_exposure_timestamps_right.txt": "1,2\n3,4\n",
+            },
+            [5, 7],
+        ),
+        ("b", {"a/1.txt": "", "a_image_timestamps.txt": "5\n6\n"}, None),
+        ("other/rectified", {"timestamps.txt": "5\n6\n"}, None),
+    ],
+    ids=["DSEC", "DSEC times", "KITTI", "two cameras", "another recording", "anything above"],
+)
+def test_times_of_a_tree_of_folders_are_those_of_its_own(
+    tmp_path: Path, folder: str, files: dict[str, str], expected: list[int] | None
+) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    folder_of(tmp_path / folder, ["1.png", "2.png"])
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    frames = eventkit.open(tmp_path / folder).frames
+
+    assert (frames.timing == "recorded") == (expected is not None)
+    assert expected is None or frames.start_us.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "unit", "expected", "words"),
+    [
+        ("0.00\n0.04\n0.08\n", None, [0, 40_000, 80_000], "seconds taken from steps of 0.04"),
+        ("0.0\n33.3\n66.7\n", None, [0, 33_300, 66_700], "milliseconds taken from steps"),
+        ("0.5\n33333.4\n66666.7\n", None, [0, 33_333, 66_667], "microseconds taken from steps"),
+        ("4.0e+04\n8.0e+04\n1.2e+05\n", None, [40_000, 80_000, 120_000], "microseconds"),
+        (
+            "1700000000000000000\n1700000000033333000\n1700000000066666999\n",
+            None,
+            [1_700_000_000_000_000, 1_700_000_000_033_333, 1_700_000_000_066_666],
+            "nanoseconds taken from times of",
+        ),
+        ("0\n40000000\n80000000\n", None, [0, 40_000, 80_000], "nanoseconds taken from"),
+        ("0\n33\n67\n", None, [0, 33, 67], "is --time-unit ms?"),
+        ("0\n33\n67\n", "ms", [0, 33_000, 67_000], "milliseconds as given"),
+        ("# timestamp_ns\n1000\n2000\n3999\n", None, [1, 2, 3], "nanoseconds by its header"),
+        ("time (s)\n1\n2\n3\n", None, [1_000_000, 2_000_000, 3_000_000], "seconds by its header"),
+        ("# milliseconds\n1\n2\n3\n", None, [1000, 2000, 3000], "milliseconds by its header"),
+        ("# the camera's own time for us\n100\n200\n300\n", None, [100, 200, 300], "microseconds"),
+        (
+            "# a film of 60 seconds\n40000\n80000\n120000\n",
+            None,
+            [40_000, 80_000, 120_000],
+            "micro",
+        ),
+        ("0 0.00\n1 0.04\n2 0.08\n", None, [0, 40_000, 80_000], "times of the pictures"),
+        ("1 100\n2 200\n3 300\n", None, [100, 200, 300], "times of the pictures"),
+    ],
+)
+def test_units_are_told_by_header_evidence_or_the_caller(
+    tmp_path: Path, lines: str, unit: str | None, expected: list[int], words: str
+) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    (folder / "timestamps.txt").write_text(lines)
+
+    recording = eventkit.open(folder, time_unit=unit)
+
+    assert recording.frames.t_us.tolist() == expected
+    assert words in recording.notes[-1]
+
+
+def test_exposures_that_look_like_line_numbers_stay_exposures_under_their_header(
+    tmp_path: Path,
+) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    (folder / "timestamps.txt").write_text("# start_us stop_us\n0 1\n1 2\n2 3\n")
+
+    assert eventkit.open(folder).frames.stop_us.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "words"),
+    [
+        (
+            ["1468939993067416.png", "1468939993107416.png", "1468939993147417.png"],
+            [1_468_939_993_067_416, 1_468_939_993_107_416, 1_468_939_993_147_417],
+            "from their names, microseconds",
+        ),
+        (
+            ["1468939993067416000.png", "1468939993107416000.png", "1468939993147417999.png"],
+            [1_468_939_993_067_416, 1_468_939_993_107_416, 1_468_939_993_147_417],
+            "from their names, nanoseconds",
+        ),
+        (["0.033.png", "0.066.png", "0.100.png"], [33_000, 66_000, 100_000], "seconds"),
+        (["000000.png", "000001.png", "000002.png"], None, "an order but no times"),
+        (["0.png", "5.png", "10.png"], None, "an order but no times"),
+        (["1000.png", "3000.png"], None, "an order but no times"),
+        (["a1468939993067416.png", "a1468939993107416.png", "b.png"], None, "but no times"),
+    ],
+)
+def test_names_are_times_only_where_they_step_like_times(
+    tmp_path: Path, names: list[str], expected: list[int] | None, words: str
+) -> None:
+    recording = eventkit.open(folder_of(tmp_path / "rgb", names))
+
+    assert words in recording.notes[-1]
+    assert (recording.frames.timing == "none") == (expected is None)
+    if expected is not None:
+        assert recording.frames.t_us.tolist() == expected
+
+
+def test_under_skip_times_that_do_not_fit_are_left_out_with_both_numbers(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    (folder / "timestamps.txt").write_text("1\n2\n")
+
+    recording = eventkit.open(folder, on_error="skip")
+
+    assert recording.frames.timing == "none"
+    assert "expected 3 lines, one an image, got 2" in recording.notes[0]
+
+
+def test_a_file_beside_the_folder_that_is_about_others_is_not_used(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    (tmp_path / "a_image_timestamps.txt").write_text("1\n2\n")
+    (tmp_path / "images.txt").write_text("0.1 other/7.png\n")
+
+    recording = eventkit.open(folder)
+
+    assert recording.frames.timing == "none"
+    assert recording.notes[0] == "a_image_timestamps.txt has 2 times for 3 images: not used"
+    (tmp_path / "b_image_timestamps.txt").write_text("1\n2\n3\n")
+    assert "may all hold the times: not used" in eventkit.open(folder).notes[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00\x01" * 50, b"1\n2\n3" + b"0" * 500, b",,,\n\n\x00", b"#" * 99]
+)
+def test_times_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    (folder / "timestamps.txt").write_bytes(content)
+
+    with pytest.raises(FormatError):
+        eventkit.open(folder)
+
+
+def test_flipped_bytes_of_a_file_of_times_end_in_a_format_error_or_in_times(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    text = b"# start, stop\n1.png 1468939993.067416 1468939993.068\n2.png 3e9 4e9\n3.png 5e9 6e9\n"
+    rng = random.Random(3)
+    read = 0
+    for _ in range(200):
+        damaged = bytearray(text)
+        for _ in range(rng.choice([1, 1, 4])):
+            damaged[rng.randrange(len(text))] = rng.randrange(256)
+        (folder / "timestamps.txt").write_bytes(damaged)
+        with contextlib.suppress(FormatError):
+            read += len(eventkit.open(folder).frames.t_us)
+    assert read
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_an_image_is_known_by_its_bytes_whatever_it_is_called(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "frame.dat"
+    Image.fromarray(RGB).save(path, kind)
+
+    recording = eventkit.open(path)
+
+    assert recording.format == "image"
+    assert recording.evidence == f"first bytes of a {kind} image"
+    assert image_kind(path.read_bytes()) == kind
+    assert recording.frames.images.shape == (1, 4, 6, 3)
+
+
+def test_pictures_without_suffixes_make_a_folder_of_images(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rgb", ["a2.png", "a10.png"])
+    for path in sorted(folder.iterdir()):
+        path.rename(path.with_suffix(""))
+    (folder / "README").write_text("not a picture")
+
+    assert values(eventkit.open(folder)) == [0, 1]
+
+
+def test_a_jpeg_called_png_gives_pixels_and_no_bytes_of_the_wrong_kind(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png"])
+    Image.fromarray(RGB).save(folder / "2.png", "JPEG")
+    save(folder / "1.png", RGB)
+
+    pictures = list(eventkit.open(folder).frames.pictures([0, 1]))
+
+    assert [picture.encoded is None for picture in pictures] == [False, True]
+    assert pictures[1].pixels.shape == (4, 6, 3)
+
+
+def test_an_image_is_read_from_a_compressed_file_and_an_archive(tmp_path: Path) -> None:
+    data = save(tmp_path / "a.png", RGB).read_bytes()
+    (tmp_path / "b.png.gz").write_bytes(gzip.compress(data))
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("in/a.png", data)
+
+    for name in (tmp_path / "b.png.gz", f"zip://in/a.png::{tmp_path / 'c.zip'}"):
+        frames = eventkit.open(name).frames
+        gc.collect()
+        assert np.array_equal(frames.images[0], RGB)
+        assert frames.suffix == "png"
+        assert next(frames.pictures([0])).encoded == data
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_a_header_that_claims_more_pixels_than_the_file_can_hold_is_refused(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, kind)
+    data = bytearray(buffer.getvalue())
+    at, order = (16, "big") if kind == "PNG" else (18, "little")
+    data[at : at + 8] = (9_000).to_bytes(4, order) * 2
+    started = time.monotonic()
+
+    with pytest.raises(FormatError, match="expected an image"):
+        decode_pixels(bytes(data), path="a")
+
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"GIF89a", b"8BPS", b"\0\0\0\x0cjP"]
+)
+def test_only_four_kinds_of_images_are_handed_to_pillow(content: bytes) -> None:
+    with pytest.raises(FormatError, match="expected an image"):
+        decode_pixels(content + bytes(100), path="a")

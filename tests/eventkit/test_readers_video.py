@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
+import random
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -170,3 +174,73 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
     with pytest.raises(FormatError, match="expected a video stream, the file has none"):
         eventkit.open(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "words"),
+    [
+        ("a.mp4", "mpeg4", "an MP4 or QuickTime"),
+        ("a.mov", "mpeg4", "an MP4 or QuickTime"),
+        ("a.mkv", "ffv1", "a Matroska or WebM"),
+        ("a.avi", "rawvideo", "an AVI"),
+    ],
+)
+def test_a_video_is_known_by_its_container_whatever_it_is_called(
+    tmp_path: Path, name: str, codec: str, words: str
+) -> None:
+    path = film(tmp_path / name, codec=codec).rename(tmp_path / "recording.dat")
+
+    recording = eventkit.open(path)
+
+    assert recording.format == "video"
+    assert recording.evidence == f"first bytes of {words} file"
+    assert len(recording.frames) == N
+
+
+def test_frames_of_a_compressed_video_outlive_the_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4.gz"
+    path.write_bytes(gzip.compress(film(tmp_path / "a.mp4").read_bytes()))
+
+    frames = eventkit.open(path).frames
+    gc.collect()
+
+    assert len(frames.images) == N
+
+
+@pytest.mark.parametrize(
+    "content", ["#EXTM3U\n#EXTINF:1,\nsecret.mp4\n", "ffconcat version 1.0\nfile secret.mp4\n"]
+)
+def test_a_playlist_called_mp4_reads_no_other_file(tmp_path: Path, content: str) -> None:
+    film(tmp_path / "secret.mp4")
+    (tmp_path / "a.mp4").write_text(content)
+
+    with pytest.raises(FormatError, match="expected a video"):
+        eventkit.open(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mpeg4"), ("a.avi", "rawvideo"), ("a.mkv", "ffv1")]
+)
+def test_flipped_bytes_of_a_video_end_in_frames_or_in_a_format_error(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    av.logging.set_level(None)
+    path = film(tmp_path / name, codec=codec)
+    data = path.read_bytes()
+    rng = random.Random(7)
+    unexpected = set()
+    for k in range(40):
+        damaged = bytearray(data)
+        for _ in range(rng.choice([1, 3, 20])):
+            damaged[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(damaged if k % 4 else damaged[: rng.randrange(len(data))])
+        started = time.monotonic()
+        try:
+            frames = eventkit.open(path, on_error="skip").frames
+            list(frames.pictures(range(len(frames))))
+        except FormatError:
+            pass
+        except Exception as err:
+            unexpected.add(f"{type(err).__name__}: {err}")
+        assert time.monotonic() - started < 2
+    assert unexpected == set()
