@@ -16,7 +16,10 @@ from eventkit import __version__
 
 _COMMANDS = {
     "info": ("eventkit.cli.info:command", "Say what a recording holds."),
-    "export": ("eventkit.cli.export:command", "A recording in another format, nothing lost unsaid."),
+    "export": (
+        "eventkit.cli.export:command",
+        "A recording in another format, nothing lost unsaid.",
+    ),
     "simulate": ("eventkit.cli.simulate:command", "Images or video to simulated recordings."),
     "convert": ("pipelines.cli:convert", "Raw recordings to frames and differences, in Zarr."),
     "shard": ("pipelines.cli:shard", "Zarr store to WebDataset tars."),

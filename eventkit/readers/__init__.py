@@ -45,14 +45,8 @@ def readers() -> tuple[Reader, ...]:
 
 @cache
 def _built_in() -> tuple[Reader, ...]:
-    from importlib.util import find_spec
-
     targets = (target.partition(":") for target in _BUILT_IN)
-    return tuple(
-        getattr(import_module(module), name)()
-        for module, _, name in targets
-        if find_spec(module) and hasattr(import_module(module), name)
-    )
+    return tuple(getattr(import_module(module), name)() for module, _, name in targets)
 
 
 @cache

@@ -42,7 +42,11 @@ class Contents:
 
 
 class Writer(Protocol):
-    """One format that recordings are written in."""
+    """One format that recordings are written in.
+
+    One that moves times for good also has ``moved_us(contents)``: what is added to each, so that
+    the times of pictures beside the events go along.
+    """
 
     @property
     def name(self) -> str:

@@ -1,0 +1,346 @@
+"""HDF5 files that may be damaged: opening, which rows are really there, and where they stand.
+
+The HDF5 library refuses a file that is shorter than its superblock says, and gives zeros for rows
+that were never stored. Neither is wanted here: the rows that are whole are read, and zeros that
+nobody wrote are no events. So a short file is presented at its full length, and every dataset is
+compared with the storage it has before it is read.
+
+File format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from eventkit import ecf
+from eventkit._optional import require
+from eventkit.errors import EventKitError, FormatError
+from eventkit.readers.hdf5_guard import refuse_bad_heaps
+from eventkit.sources import Source
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+MOST_CHUNK_BYTES = 1 << 26
+"""A chunk is decompressed whole; a larger one has to be backed by a file of its size / 1024."""
+MOST_RATIO = 1024
+"""Deflate makes at most 1 byte of 1,032."""
+
+_USER_BLOCKS = (0, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+def library() -> Any:
+    """Import h5py."""
+    return require("h5py", extra="hdf5", purpose="reading HDF5 files")
+
+
+def start_of(head: bytes) -> int | None:
+    """Return the byte at which HDF5 begins: 0, or after a user block; None if nowhere."""
+    return next((at for at in _USER_BLOCKS if head[at : at + 8] == SIGNATURE), None)
+
+
+def stored_size(head: bytes) -> int | None:
+    """Return the length of the file by its superblock; None if that cannot be told."""
+    at = start_of(head)
+    if at is None or len(head) < at + 64:
+        return None
+    version = head[at + 8]
+    if version < 2:
+        sizes, place = head[at + 13], at + (24 if version == 0 else 28) + 16
+    else:
+        sizes, place = head[at + 9], at + 12 + 16
+    if sizes != 8:
+        return None
+    size = int.from_bytes(head[place : place + 8], "little")
+    return size if 0 < size < 1 << 62 else None
+
+
+class _Padded(io.RawIOBase):
+    """A file at the length it once had: zeros after its end.
+
+    ``crossed`` is set when such zeros have been handed out.
+    """
+
+    def __init__(self, file: Any, size: int, whole: int) -> None:
+        self.crossed = False
+        self._file, self._size, self._whole, self._at = file, size, whole, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence, self._whole)
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        there = max(0, min(len(view), self._size - self._at))
+        if there:
+            self._file.seek(self._at)
+            data = self._file.read(there)
+            view[: len(data)] = data
+            there = len(data)
+        self.crossed |= there < len(view)
+        view[there:] = bytes(len(view) - there)
+        self._at += len(view)
+        return len(view)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+@contextmanager
+def faults(source: Source, *, offset: int | None = None) -> Iterator[None]:
+    """Turn what the HDF5 library raises for damaged content into `FormatError`."""
+    try:
+        yield
+    except EventKitError:
+        raise
+    except (
+        OSError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        NotImplementedError,
+        OverflowError,
+        MemoryError,
+        AttributeError,
+        IndexError,
+    ) as err:
+        if isinstance(err, OSError) and err.errno not in (None, errno.EINVAL):
+            raise
+        text = " ".join(str(err).split())[:200] or type(err).__name__
+        msg = f"expected sound HDF5, got what the library cannot read ({text}); copy it again"
+        raise FormatError(msg, path=source.name, offset=offset, reason="corrupt") from err
+
+
+class File:
+    """An open HDF5 file and how long it really is.
+
+    Parameters
+    ----------
+    root : h5py.File
+    size : int, bytes
+    padded : file, optional
+        What ``root`` reads from if it is shorter than it should be.
+    """
+
+    def __init__(self, root: Any, source: Source, size: int, padded: Any = None) -> None:
+        self.root, self.source, self.size = root, source, size
+        self.cut = padded is not None
+        self._padded = padded
+        self._heaps_are_sound = False
+
+    def member(self, group: Any, name: str) -> Any:
+        """Return a member of a group; None if it is not there or cannot be read."""
+        try:
+            return group.get(name)
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+            return None
+
+    def is_there(self, dset: Any) -> bool:
+        """Whether a small dataset that is not in chunks stands in the file as far as it goes."""
+        if dset.chunks is not None or not self.cut:
+            return True
+        return self._contiguous(dset) >= dset.size * dset.dtype.itemsize
+
+    def attribute(self, holder: Any, name: str) -> Any:
+        """Return an attribute, text as str; None if it is not there.
+
+        Raises
+        ------
+        FormatError
+            If it is of variable length and its heap is damaged.
+        """
+        if name not in holder.attrs:
+            return None
+        if not self._heaps_are_sound and _varies(holder.attrs.get_id(name).get_type()):
+            with faults(self.source), self.source.open() as file:
+                refuse_bad_heaps(file, self.size)
+            self._heaps_are_sound = True
+        value = holder.attrs[name]
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    def check(self, dset: Any) -> None:
+        """Refuse a dataset that would be read from elsewhere or into too much memory.
+
+        Raises
+        ------
+        FormatError
+        """
+        if dset.is_virtual or dset.external:
+            msg = f"expected events in the file itself, got {dset.name} with data in other files"
+            raise FormatError(msg, path=self.source.name, reason="bad_header")
+        if dset.chunks is None:
+            return
+        chunk = math.prod(dset.chunks) * dset.dtype.itemsize
+        if chunk > max(MOST_CHUNK_BYTES, MOST_RATIO * self.size):
+            msg = f"expected chunks that fit the file, got {chunk} bytes in {dset.name}"
+            raise FormatError(msg, path=self.source.name, reason="bad_header")
+        self._check_filters(dset)
+
+    def _check_filters(self, dset: Any) -> None:
+        h5py = library()
+        for number in filters(dset):
+            if number == ecf.FILTER_ID or h5py.h5z.filter_avail(number):
+                continue
+            # Importing it registers blosc, zstd, lz4 and others.
+            require("hdf5plugin", extra="hdf5", purpose=f"the compression of {dset.name}")
+            if not h5py.h5z.filter_avail(number):
+                msg = f"expected a known compression of {dset.name}, got HDF5 filter {number}"
+                raise FormatError(msg, path=self.source.name, reason="bad_header")
+
+    def rows(self, dset: Any, axis: int = 0) -> int:
+        """Return how many leading rows of a dataset have been stored and are in the file."""
+        claimed = int(dset.shape[axis])
+        row = math.prod(dset.shape) // max(claimed, 1) * dset.dtype.itemsize
+        if not claimed or not row:
+            return 0
+        if dset.chunks is None:
+            return min(claimed, self._contiguous(dset) // row)
+        if self.cut:
+            return self._before_the_end(dset, axis, claimed)
+        if int(dset.id.get_storage_size()) > self.size:
+            return self._before_a_hole(dset, axis, claimed)
+        wanted = math.prod(-(-n // c) for n, c in zip(dset.shape, dset.chunks, strict=True))
+        if wanted <= self.size and dset.id.get_num_chunks() == wanted:
+            return claimed
+        return self._before_a_hole(dset, axis, claimed)
+
+    def _contiguous(self, dset: Any) -> int:
+        h5py = library()
+        if dset.id.get_create_plist().get_layout() == h5py.h5d.COMPACT:
+            return int(dset.id.get_storage_size())
+        at = dset.id.get_offset()
+        return 0 if at is None else max(0, self.size - int(at))
+
+    def _before_a_hole(self, dset: Any, axis: int, claimed: int) -> int:
+        """Count the rows of chunks that are whole, up to the first that is not."""
+        step = dset.chunks[axis]
+        across = math.prod(
+            -(-n // c)
+            for i, (n, c) in enumerate(zip(dset.shape, dset.chunks, strict=True))
+            if i != axis
+        )
+        found: dict[int, int] = {}
+        if self._may_be_computed(dset):
+            return 0
+
+        def note(chunk: Any) -> None:
+            if self._is_whole(dset, chunk):
+                first = int(chunk.chunk_offset[axis])
+                found[first] = found.get(first, 0) + 1
+
+        dset.id.chunk_iter(note)
+        rows = 0
+        while rows < claimed and found.get(rows, 0) >= across:
+            rows += step
+        return min(rows, claimed)
+
+    def _before_the_end(self, dset: Any, axis: int, claimed: int) -> int:
+        """Count the rows of chunks before the end of a cut file, one look-up each.
+
+        An index that itself reaches over the end must not be believed, so the walk ends there.
+        """
+        seen: set[int] = set()
+        for row in range(0, claimed, dset.chunks[axis]):
+            sides = [
+                (row,) if i == axis else range(0, n, c)
+                for i, (n, c) in enumerate(zip(dset.shape, dset.chunks, strict=True))
+            ]
+            for corner in itertools.product(*sides):
+                self._padded.crossed = False
+                try:
+                    chunk = dset.id.get_chunk_info_by_coord(corner)
+                except (OSError, RuntimeError, ValueError, TypeError):
+                    return row
+                crossed = self._padded.crossed or chunk.byte_offset in seen
+                if crossed or not self._is_whole(dset, chunk):
+                    return row
+                seen.add(chunk.byte_offset)
+        return claimed
+
+    def _is_whole(self, dset: Any, chunk: Any) -> bool:
+        if not chunk.byte_offset or not chunk.size or chunk.byte_offset + chunk.size > self.size:
+            return False
+        full = math.prod(dset.chunks) * dset.dtype.itemsize
+        return bool(filters(dset)) or chunk.size == full
+
+    def _may_be_computed(self, dset: Any) -> bool:
+        """Whether chunks may be computed rather than listed: walking forged ones would not end.
+
+        So they are in newer files, for datasets that cannot grow.
+        """
+        wanted = math.prod(-(-n // c) for n, c in zip(dset.shape, dset.chunks, strict=True))
+        head = self.source.head
+        newer = head[(start_of(head) or 0) + 8] >= 2
+        return newer and None not in dset.maxshape and wanted > self.size
+
+    def byte_of(self, dset: Any, row: int) -> int | None:
+        """Return the byte at which a row, or the chunk with it, stands; None if unknown."""
+        try:
+            if dset.chunks is None:
+                at = dset.id.get_offset()
+                width = math.prod(dset.shape[1:]) * dset.dtype.itemsize
+                return None if at is None else int(at) + row * width
+            corner = (row - row % dset.chunks[0], *(0 for _ in dset.shape[1:]))
+            at = dset.id.get_chunk_info_by_coord(corner).byte_offset
+            return None if at is None else int(at)
+        except (OSError, RuntimeError, ValueError, TypeError):
+            return None
+
+
+def _varies(kind: Any) -> bool:
+    h5t = library().h5t
+    text = kind.get_class() == h5t.STRING and kind.is_variable_str()
+    return bool(text or kind.detect_class(h5t.VLEN))
+
+
+def filters(dset: Any) -> list[int]:
+    """Return the numbers of a dataset's filters."""
+    plist = dset.id.get_create_plist()
+    return [int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters())]
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[File]:
+    """Open an HDF5 file for reading, cut or not; nothing stays open afterwards.
+
+    A compressed file is copied to a temporary one first: HDF5 jumps about.
+
+    Raises
+    ------
+    FormatError
+    """
+    h5py = library()
+    streamed = not source.is_plain and not source.compression and source.name[:6] != "zip://"
+    if streamed:
+        file, size = source.open(), int(source.size or 0)
+    else:
+        path = source.local()
+        file, size = path.open("rb"), path.stat().st_size
+    with file, faults(source):
+        whole = stored_size(source.head) or size
+        handle: Any = file
+        if whole > size:
+            handle = _Padded(file, size, whole)
+        elif not streamed:
+            handle = path
+        options = {"locking": False} if handle is not file and whole <= size else {}
+        with h5py.File(handle, "r", **options) as root:
+            yield File(root, source, size, handle if whole > size else None)

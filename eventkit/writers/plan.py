@@ -1,0 +1,279 @@
+"""An export in two steps: what would be written and lost, then the writing.
+
+Everything that can be refused is refused in the first step, before a byte is written. The second
+writes to temporary names in the final folder and renames them when all is done: pictures first,
+so that whoever sees the events sees all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from eventkit.align import on_event_clock
+from eventkit.atomic import committed, remove
+from eventkit.errors import FormatError, SettingsError
+from eventkit.frames import Frames
+from eventkit.ledger import Ledger
+from eventkit.recording import Recording
+from eventkit.writers.base import Contents, Writer
+from eventkit.writers.images import png_losses, write_folder
+from eventkit.writers.survey import survey
+
+FrameRule = Literal["auto", "png", "none"]
+
+HOLD_FRAMES = ("aedat4", "mcap", "ros2-db3", "images")
+"""Formats that have room for pictures beside events."""
+
+_OURS = (".png", ".jpg", ".db3", ".mcap", "timestamps.txt", "metadata.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be written where, and what would be lost.
+
+    Parameters
+    ----------
+    recording : Recording
+        What the writer gets.
+    writer : Writer
+    path : Path
+    contents : Contents
+    losses : tuple of str
+        One sentence each.
+    notes : tuple of str
+        Where times of frames come from, if they are not those of the recording.
+    pictures : Frames or None
+        Those that go into a folder of their own.
+    pictures_path : Path or None
+    """
+
+    recording: Recording
+    writer: Writer
+    path: Path
+    contents: Contents
+    losses: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    pictures: Frames | None = None
+    pictures_path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written.
+
+    Parameters
+    ----------
+    path : Path
+    format : str
+    contents : Contents
+    losses, notes : tuple of str
+    pictures_path : Path or None
+        The folder of pictures, where there is one.
+    ledger : Ledger
+        Of the reading: ``decoded == kept + dropped``.
+    """
+
+    path: Path
+    format: str
+    contents: Contents
+    losses: tuple[str, ...]
+    notes: tuple[str, ...]
+    pictures_path: Path | None
+    ledger: Ledger
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types in a fixed order, for JSON."""
+        size = self.contents.sensor_size
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "events": self.contents.events,
+            "t_first_us": self.contents.first_us,
+            "t_last_us": self.contents.last_us,
+            "sensor_size": list(size) if size else None,
+            "frames": self.contents.frames,
+            "frames_path": str(self.pictures_path) if self.pictures_path else None,
+            "losses": list(self.losses),
+            "notes": list(self.notes),
+            "ledger": self.ledger.as_dict(),
+        }
+
+
+def make_plan(
+    recording: Recording,
+    writer: Writer,
+    path: Path,
+    *,
+    frames: FrameRule = "auto",
+    overwrite: bool = False,
+    sources: Iterable[str | Path] = (),
+    ledger: Ledger | None = None,
+) -> Plan:
+    """Read the recording once and lay out its export.
+
+    Parameters
+    ----------
+    recording : Recording
+    writer : Writer
+    path : Path
+    frames : {"auto", "png", "none"}
+    overwrite : bool
+    sources : iterable of str or Path
+        Further files that must not be written over.
+    ledger : Ledger, optional
+        Receives the counts of this pass, as it goes.
+
+    Raises
+    ------
+    SettingsError
+        If the events do not fit the format or something is there already.
+    """
+    if frames not in ("auto", "png", "none"):
+        msg = f"expected frames among auto, png, none, got {frames!r}"
+        raise SettingsError(msg)
+    if recording.source is None and writer.name != "images":
+        msg = f"{recording.path}: expected events, there are none; --format images writes pictures"
+        raise SettingsError(msg)
+    inside = writer.name == "images" or (frames == "auto" and writer.name in HOLD_FRAMES)
+    apart = recording.frames is not None and not inside and frames != "none"
+    folder = path.with_name(f"{_stem(path, writer)}_rgb") if apart else None
+    for target in (path, folder):
+        if target is not None:
+            _check_target(target, (recording.path, *sources), overwrite=overwrite)
+    found = survey(recording, ledger=ledger)
+    losses: list[str] = []
+    if frames == "none" and found.frames and writer.name != "images":
+        losses.append(f"{found.frames} frames are not written, as asked for")
+        found = replace(found, frames=0)
+    side, notes = _timed(recording, found, untimed=inside)
+    recording = recording.with_frames(side if inside else None)
+    written = found if inside else replace(found, frames=0)
+    losses += writer.losses(written)
+    if side is not None and (apart or writer.name == "images"):
+        losses += png_losses(side)
+    if side is not None and apart:
+        side, moved = _with_the_events(side, writer, found)
+        notes += moved
+    if recording.t_offset_us:
+        losses.append(
+            f"times are written as they are read; the absolute start, {recording.t_offset_us} us, "
+            "is not"
+        )
+    return Plan(
+        recording=recording,
+        writer=writer,
+        path=path,
+        contents=found,
+        losses=tuple(losses),
+        notes=tuple(notes),
+        pictures=side if apart else None,
+        pictures_path=folder,
+    )
+
+
+def carry_out(plan: Plan, *, ledger: Ledger | None = None) -> Exported:
+    """Write what was planned.
+
+    Parameters
+    ----------
+    plan : Plan
+    ledger : Ledger, optional
+        Receives the counts, as it goes.
+
+    Raises
+    ------
+    FormatError
+        At a fault of the recording, and if it changed since the plan was made; nothing is left.
+    """
+    ledger = ledger if ledger is not None else Ledger()
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    with _replaced(plan.path) as partial:
+        plan.writer.write(plan.recording, partial, ledger=ledger)
+        if plan.writer.name != "images" and ledger.kept != plan.contents.events:
+            msg = (
+                f"expected {plan.contents.events} events as before, got {ledger.kept}; "
+                "the file changed while it was read"
+            )
+            raise FormatError(msg, path=plan.recording.path, reason="corrupt")
+        if plan.pictures is not None and plan.pictures_path is not None:
+            with _replaced(plan.pictures_path) as folder:
+                write_folder(plan.pictures, folder)
+    return Exported(
+        path=plan.path,
+        format=plan.writer.name,
+        contents=plan.contents,
+        losses=plan.losses,
+        notes=plan.notes,
+        pictures_path=plan.pictures_path,
+        ledger=ledger,
+    )
+
+
+def _stem(path: Path, writer: Writer) -> str:
+    """Name without the suffix of the format, which may have two dots."""
+    ends = [suffix for suffix in writer.suffixes if path.name.lower().endswith(suffix)]
+    longest = max(ends, key=len, default=path.suffix)
+    return path.name[: len(path.name) - len(longest)] or path.name
+
+
+def _timed(
+    recording: Recording, found: Contents, *, untimed: bool
+) -> tuple[Frames | None, list[str]]:
+    """Bring frames to the clock of the events; pictures without times get none in a folder."""
+    frames = recording.frames
+    if frames is None or frames.timing == "recorded" or not found.events:
+        return frames, []
+    if frames.timing == "none" and not untimed:
+        return frames, ["the pictures have no times: no timestamps.txt is written"]
+    frames, how = on_event_clock(frames, first_us=found.first_us, last_us=found.last_us)
+    return frames, [f"times of the frames: {how}"]
+
+
+def _with_the_events(frames: Frames, writer: Writer, found: Contents) -> tuple[Frames, list[str]]:
+    """Move times of pictures as a format moves those of the events, or they would drift apart."""
+    moved = getattr(writer, "moved_us", None)
+    offset = int(moved(found)) if moved is not None else 0
+    if not offset or frames.timing == "none":
+        return frames, []
+    return frames.shifted(offset), [f"times of the pictures are moved by {offset} us as well"]
+
+
+def _check_target(target: Path, sources: Iterable[str | Path], *, overwrite: bool) -> None:
+    for source in sources:
+        # The archive of zip://member::archive is the last of them.
+        held = Path(str(source).split("::")[-1])
+        if not held.exists():
+            continue
+        here, there = target.resolve(), held.resolve()
+        if here == there or there in here.parents or here in there.parents:
+            msg = f"{target}: expected another place than the recording {held}"
+            raise SettingsError(msg)
+    if re.match(r"\w+:/", str(target)):
+        msg = f"{target}: expected a path to write to, got a URL; write to a file and copy it"
+        raise SettingsError(msg)
+    if not target.exists():
+        return
+    if not overwrite:
+        msg = f"{target}: exists; --overwrite replaces it"
+        raise SettingsError(msg)
+    if target.is_dir():
+        foreign = [file.name for file in target.iterdir() if not file.name.endswith(_OURS)]
+        if foreign:
+            msg = f"{target}: holds {foreign[0]}, which no export wrote; remove it yourself"
+            raise SettingsError(msg)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Give a temporary name, a file or a folder, that takes the place of ``path`` at the end."""
+    with committed(path) as partial:
+        remove(partial)  # what a killed run left
+        yield partial
+        # A folder is not replaced by renaming; nor is a file by a folder.
+        if path.is_dir() or (path.exists() and partial.is_dir()):
+            remove(path)

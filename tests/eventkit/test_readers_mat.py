@@ -1,0 +1,158 @@
+"""MATLAB files: ASL-DVS and structs, places from 0 or 1, version 7.3, damage told."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="scipy is not installed")
+
+from scipy import io as scipy_io
+
+import eventkit
+from eventkit.errors import FormatError
+from eventkit.events import Events
+
+N = 500
+RNG = np.random.default_rng(0)
+EV = Events(
+    x=np.append(RNG.integers(0, 240, N - 1), 239),
+    y=np.append(RNG.integers(0, 180, N - 1), 0),
+    t=np.cumsum(RNG.integers(0, 200, N)),
+    p=RNG.integers(0, 2, N),
+)
+
+
+def columns(ev: Events = EV, dtype: str = "f8", first: int = 0) -> dict[str, Any]:
+    places = {"x": ev.x.astype("i8") + first, "y": ev.y.astype("i8") + first}
+    found = {"ts": ev.t, **places, "pol": ev.p}
+    return {name: values.astype(dtype)[:, None] for name, values in found.items()}
+
+
+def write(path: Path, held: dict[str, Any], *, compressed: bool = False) -> Path:
+    scipy_io.savemat(path, held, do_compression=compressed)
+    return path
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["f8", "u4", "i4", "f4"])
+def test_asl_dvs_vectors_are_read(tmp_path: Path, dtype: str, compressed: bool) -> None:
+    recording = eventkit.open(
+        write(tmp_path / "a.mat", columns(dtype=dtype), compressed=compressed)
+    )
+
+    assert (recording.format, recording.evidence) == ("mat", "MATLAB 5 header")
+    assert recording.events == EV
+    assert recording.sensor_size == (240, 180)
+    assert "assumed ASL-DVS's 240x180" in recording.notes[0]
+    assert recording.ledger.words == recording.ledger.kept == N
+
+
+def test_places_that_count_from_1_are_told_and_moved(tmp_path: Path) -> None:
+    recording = eventkit.open(write(tmp_path / "a.mat", columns(first=1)))
+
+    assert recording.events == EV
+    assert "places count from 1, as MATLAB does: 1 is taken off" in recording.notes
+    shifted = Events(x=EV.x // 2 + 1, y=EV.y // 2 + 1, t=EV.t, p=EV.p)
+    assert eventkit.open(write(tmp_path / "b.mat", columns(shifted))).events == shifted
+
+
+def test_structs_are_looked_into(tmp_path: Path) -> None:
+    td = write(tmp_path / "a.mat", {"note": "text", "TD": columns(), "k": 3})
+    deep = {"aedat": {"data": {"frame": {"x": 1}, "polarity": columns()}}}
+
+    assert eventkit.open(td).events == EV
+    assert "events: struct TD" in eventkit.open(td).notes
+    found = eventkit.open(write(tmp_path / "b.mat", deep, compressed=True))
+    assert found.events == EV
+    assert "events: aedat.data.struct polarity" in found.notes
+
+
+def test_version_73_is_hdf5_inside(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in columns().items():
+            file.create_dataset(name, data=values.T, chunks=(1, 100), compression="gzip")
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
+    recording = eventkit.open(path, sensor_size=(240, 180))
+
+    assert (recording.format, recording.events) == ("mat", EV)
+
+
+def test_gzipped_empty_and_one_event(tmp_path: Path) -> None:
+    plain = write(tmp_path / "a.mat", columns())
+    (tmp_path / "b.mat.gz").write_bytes(gzip.compress(plain.read_bytes()))
+
+    assert eventkit.open(tmp_path / "b.mat.gz").events == EV
+    for count in (0, 1):
+        few = EV[:count]
+        path = write(tmp_path / "c.mat", columns(few, "i4"))
+        assert eventkit.open(path, sensor_size=(240, 180)).events == few
+
+
+def test_chunks_and_between_are_slices_of_the_whole(tmp_path: Path) -> None:
+    recording = eventkit.open(write(tmp_path / "a.mat", columns()))
+    start, stop = int(EV.t[100]), int(EV.t[400])
+
+    assert Events.concatenate(recording.chunks(n=7)) == EV
+    assert recording.between(start, stop) == EV[(EV.t >= start) & (EV.t < stop)]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_cut_file_gives_a_right_prefix_or_an_error(tmp_path: Path, compressed: bool) -> None:
+    path = write(tmp_path / "a.mat", columns(dtype="i4"), compressed=compressed)
+    data = path.read_bytes()
+    lengths = set()
+    for cut in [*range(0, len(data), 37), len(data) - 4]:
+        path.write_bytes(data[:cut])
+        try:
+            recording = eventkit.open(path, on_error="skip")
+            found = recording.events
+        except FormatError:
+            continue
+        assert found == EV[: len(found)]
+        assert len(found) == N or recording.ledger.faults[0]["reason"] == "truncated"
+        lengths.add(len(found))
+    assert N - 1 in lengths or compressed
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_flipped_bits_give_events_of_the_file_or_an_error(tmp_path: Path, compressed: bool) -> None:
+    data = write(tmp_path / "a.mat", columns(), compressed=compressed).read_bytes()
+    rng = np.random.default_rng(0)
+    for trial in range(300):
+        spoilt = bytearray(data)
+        spoilt[rng.integers(0, len(data))] ^= 1 << rng.integers(0, 8)
+        (tmp_path / "b.mat").write_bytes(spoilt)
+        try:
+            recording = eventkit.open(
+                tmp_path / "b.mat", on_error="skip" if trial % 2 else "raise", time_unit="us"
+            )
+            assert len(recording.events) <= N
+        except FormatError:
+            continue
+        assert not compressed or recording.events == EV  # deflate has a checksum
+
+
+def test_forged_sizes_take_no_memory(tmp_path: Path) -> None:
+    data = bytearray(write(tmp_path / "a.mat", columns(), compressed=True).read_bytes())
+    data[132:136] = b"\xff\xff\xff\x7f"
+    (tmp_path / "b.mat").write_bytes(data)
+
+    with pytest.raises(FormatError, match="expected"):
+        eventkit.open(tmp_path / "b.mat")
+
+
+def test_a_file_without_events_says_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="got weights; is the file cut"):
+        eventkit.open(write(tmp_path / "a.mat", {"weights": np.zeros(3)}))
+    held = columns()
+    held["pol"][2] = 5
+    with pytest.raises(FormatError, match="a sign at event 2, got x="):
+        _ = eventkit.open(write(tmp_path / "b.mat", held)).events
