@@ -8,6 +8,7 @@ others wait, then load what it made.
 from __future__ import annotations
 
 import fcntl
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+import eventkit.readers
 from eventkit.adaptive import Bisection
 from eventkit.differences import frame_difference
 from eventkit.events import Events
 from eventkit.filters import parse as parse_filter
+from eventkit.ledger import Ledger
+from eventkit.recording import Chunk, Recording
 from eventkit.representations import COUNT_DTYPES, make, names
+from eventkit.writers import writers
 
 SIZE = (5, 3)
 # Those with a kernel; each with neighbours or polarity as by default.
@@ -35,6 +40,9 @@ FILTERS = (
     "polarity:mode=on",
     "rate:count=1",
 )
+# Those that are decoded by kernels and need no optional library.
+FORMATS = {"evt2": "raw", "evt21": "raw", "evt3": "raw", "dat": "dat", "atis-bin": "bin",
+           "es": "es", "csv": "csv"}  # fmt: skip
 LOCK_NAME = ".eventkit-warmup.lock"
 
 
@@ -81,7 +89,19 @@ def _work() -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"filter {spec}", partial(parse_filter(spec), ev, sensor_size=SIZE)
     for kind in ("u1", "u2", "u4"):
         yield f"difference {kind}", partial(frame_difference, np.zeros((2, 2, 3), kind))
+    for name in FORMATS:
+        yield f"format {name}", partial(_round_trip, name, ev)
     yield "adaptive windows", partial(Bisection().cut, ev, sensor_size=SIZE)
+
+
+def _round_trip(name: str, ev: Events) -> None:
+    """Write and read a file of a format, with an event out of place, so that all its kernels run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{FORMATS[name]}"
+        made = Recording(path, "made", SIZE, source=lambda _: iter([Chunk(ev)]))
+        writers()[name].write(made, path, ledger=Ledger())
+        _ = eventkit.readers.open(path, sensor_size=SIZE).events
+        _ = eventkit.readers.open(path, sensor_size=(2, 2), on_error="skip").events
 
 
 @contextmanager

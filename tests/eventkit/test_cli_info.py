@@ -185,7 +185,7 @@ def test_a_wrong_path_is_one_line(tool: Any) -> None:
 def test_an_unknown_suffix_is_one_line_with_the_known_ones(tool: Any, tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_bytes(b"what is this")
 
-    assert_one_line(tool("info", "a.xyz", "--json"), ".aedat4, .avi, .bin", "got .xyz")
+    assert_one_line(tool("info", "a.xyz", "--json"), ".aedat4, .avi, .bag, .bin", "got .xyz")
 
 
 def test_an_empty_folder_is_one_line(tool: Any, tmp_path: Path) -> None:

@@ -194,9 +194,9 @@ def test_a_picture_without_events_is_a_recording_of_its_own(tmp_path: Path) -> N
 
 def test_files_that_no_reader_knows_are_counted(tmp_path: Path) -> None:
     write_recording(tmp_path / "one", seed=1)
-    (tmp_path / "two.raw").write_bytes(b"% evt 3.0\n")
+    (tmp_path / "two.rosbag2").write_bytes(b"?")
 
-    assert discover([tmp_path]).unknown == {".raw": 1}
+    assert discover([tmp_path]).unknown == {".rosbag2": 1}
 
 
 def test_an_empty_folder_and_a_wrong_path_say_what_was_expected(tmp_path: Path) -> None:
