@@ -65,6 +65,7 @@ class Source:
         self._archive: Source | None = None
         self._fs: Any = None
         self._remote = ""
+        self._mode = 0
         if self.name.startswith("zip://") and "::" in self.name:
             member, _, archive = self.name.removeprefix("zip://").partition("::")
             self._member, self._archive = member, Source(archive)
@@ -75,9 +76,8 @@ class Source:
             if not self._fs.exists(self._remote):
                 msg = f"{self.name}: no such object"
                 raise MissingDataError(msg)
-        elif not Path(name).exists():
-            msg = f"{name}: no such file or folder"
-            raise MissingDataError(msg)
+        else:
+            self._mode = self._stat().st_mode
 
     def __str__(self) -> str:
         return self.name
@@ -85,7 +85,14 @@ class Source:
     def __repr__(self) -> str:
         return f"Source({self.name!r})"
 
-    @property
+    def _stat(self) -> os.stat_result:
+        try:
+            return os.stat(self.name)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            msg = f"{self.name}: no such file or folder"
+            raise MissingDataError(msg) from None
+
+    @cached_property
     def path(self) -> Path:
         """The name as a path, for display and for files beside it; see `is_plain`."""
         return Path(self.name)
@@ -104,24 +111,33 @@ class Source:
         """Whether this is a folder."""
         if self._archive is not None:
             return False
-        return bool(self._fs.isdir(self._remote)) if self._fs is not None else self.path.is_dir()
+        if self._fs is not None:
+            return bool(self._fs.isdir(self._remote))
+        return stat.S_ISDIR(self._mode)
 
     @cached_property
     def compression(self) -> str:
         """``gzip``, ``zstd``, ``bz2``, ``xz`` or empty."""
         if self.is_dir:
             return ""
+        head = self._stored_head[:6]
+        return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+
+    @cached_property
+    def _stored_head(self) -> bytes:
+        """The first bytes as they are stored; of small files, of which sets have many, all."""
+        parts: list[bytes] = []
         try:
             with self._open_stored() as file:
-                head = file.read(6)
+                while sum(map(len, parts)) < HEAD_BYTES and (part := _some(file, HEAD_BYTES)):
+                    parts.append(part)
         except Exception:
             # `zipfile` raises nearly anything for a damaged archive; whoever reads on meets it.
             if self._archive is None:
                 raise
-            return ""
-        return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+        return b"".join(parts)[:HEAD_BYTES]
 
-    @property
+    @cached_property
     def inner_name(self) -> str:
         """Name of the file without folders and without ``.gz``, ``.zst`` ..."""
         name = self._member if self._member is not None else self.name
@@ -130,7 +146,7 @@ class Source:
             name = name[: name.rindex(".")]
         return name
 
-    @property
+    @cached_property
     def suffix(self) -> str:
         """Suffix of `inner_name` with the dot, lower case."""
         return PurePosixPath(self.inner_name).suffix.lower()
@@ -145,17 +161,18 @@ class Source:
                 return archive.getinfo(str(self._member)).file_size
         if self._fs is not None:
             return int(self._fs.size(self._remote))
-        return self.path.stat().st_size
+        return self._stat().st_size
 
     @cached_property
     def head(self) -> bytes:
         """Up to `HEAD_BYTES` of the content; empty for a folder, short where it is damaged."""
         if self.is_dir:
             return b""
-        file = self.open()
+        if not self.compression:
+            return self._stored_head
         parts: list[bytes] = []
         try:
-            with file, self.faults():
+            with self.open() as file, self.faults():
                 while sum(map(len, parts)) < HEAD_BYTES and (part := _some(file, HEAD_BYTES)):
                     parts.append(part)
         except FormatError:
@@ -257,8 +274,8 @@ class Source:
         """Return the local file ``name`` in the same folder, if there is one."""
         if not self._is_local:
             return None
-        path = self.path.parent / name
-        return path if path.is_file() else None
+        path = os.path.join(os.path.dirname(self.name), name)
+        return Path(path) if os.path.isfile(path) else None
 
     def _open_stored(self) -> BinaryIO:
         """Open the bytes as they are stored, compressed or not."""
@@ -267,10 +284,10 @@ class Source:
                 return cast("BinaryIO", archive.open(str(self._member)))
         if self._fs is not None:
             return cast("BinaryIO", self._fs.open(self._remote, "rb"))
-        if not stat.S_ISREG(self.path.stat().st_mode):
+        if not stat.S_ISREG(self._mode):
             msg = f"{self.name}: expected a file, got a pipe or device; write it to a file first"
             raise SettingsError(msg)
-        return self.path.open("rb")
+        return open(self.name, "rb")
 
     def _decompressed(self, stored: BinaryIO) -> _Stream:
         if self.compression == "gzip":

@@ -32,7 +32,8 @@ def _read_times(data: NDArray[np.uint8], at: int, n: int, t: NDArray[np.int64]) 
     while i < n:
         if at >= data.size:
             return -1 - at
-        step, count = np.int64(data[at]) >> 4, np.int64(data[at]) & 15
+        step = np.int64(data[at]) >> 4
+        count: Any = np.int64(data[at]) & 15
         at += 1
         if step == 15:
             # A long step, four bits a byte, low bits first.

@@ -157,7 +157,7 @@ class File:
         """Whether a small dataset that is not in chunks stands in the file as far as it goes."""
         if dset.chunks is not None or not self.cut:
             return True
-        return self._contiguous(dset) >= dset.size * dset.dtype.itemsize
+        return bool(self._contiguous(dset) >= dset.size * dset.dtype.itemsize)
 
     def attribute(self, holder: Any, name: str) -> Any:
         """Return an attribute, text as str; None if it is not there.
@@ -212,7 +212,7 @@ class File:
         if not claimed or not row:
             return 0
         if dset.chunks is None:
-            return min(claimed, self._contiguous(dset) // row)
+            return int(min(claimed, self._contiguous(dset) // row))
         if self.cut:
             return self._before_the_end(dset, axis, claimed)
         if int(dset.id.get_storage_size()) > self.size:

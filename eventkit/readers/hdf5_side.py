@@ -269,7 +269,7 @@ def arrays_of(
             if has_triggers:
                 found["triggers"] = _triggers(again, unit)
             if has_imu:
-                found["imu"] = _imu(again, *places, unit)
+                found["imu"] = _imu(again, places[0], places[1], unit)
         return found
 
     return read

@@ -136,6 +136,8 @@ class Judge:
 
     def finish(self) -> tuple[Columns, Drops]:
         """Return what was held back, when nothing follows."""
+        if self.held is None:
+            return Columns.empty(0), {}
         columns, dropped = self._in_order(Columns.empty(0), final=True)
         return columns, self._booked(columns, dropped)
 

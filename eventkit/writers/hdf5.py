@@ -109,7 +109,7 @@ class XsWriter:
                 first = float(seconds[0]) if not total else first
                 last = float(seconds[-1])
                 total, on = total + len(events), on + int(events.p.sum(dtype=np.int64))
-                values = (events.x, events.y, seconds, events.p.astype(np.bool_))
+                values: tuple[NDArray[Any], ...] = (events.x, events.y, seconds, events.p > 0)
                 for name, part in zip(("xs", "ys", "ts", "ps"), values, strict=True):
                     columns[name].add(part)
             for column in columns.values():
