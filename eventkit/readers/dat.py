@@ -53,10 +53,7 @@ _MANY = 8192
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What stands before the records.
-
-    ``version`` is None where the header has none; ``ends`` is whether the two bytes are there.
-    """
+    """What stands before the records; ``version`` is None where the header has none."""
 
     bytes: int = 0
     event_type: int = 0

@@ -52,7 +52,8 @@ class DatWriter:
         if offset:
             lost.append(
                 f"times are moved by {-offset} us to begin at 0; the header's comment "
-                f"'{OFFSET_KEY}' keeps the offset, which eventkit and faery add again, others do not"
+                f"'{OFFSET_KEY}' keeps the offset, which eventkit and faery add again and others "
+                "do not"
             )
         last = contents.last_us - offset
         if contents.events and last >> CLOCK_BITS:
