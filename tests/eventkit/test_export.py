@@ -152,6 +152,9 @@ def test_any_events_come_back_or_are_refused_before_a_byte_is_written(
         assert not path.exists()
         return
     back, moved = read_back(path, done.losses)
+    if any("float64 seconds" in loss for loss in done.losses):  # past the year 2038
+        assert np.abs(back.events.t - events.t).max() <= 2
+        return
     assert_same(back, events, moved=moved)
 
 
