@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import platform
 
+import aedat4
 import common
 import counts
+import decoders
 import differences
 import filters
+import folders
 import growth
+import large
 import memory
 import others
 import startup
 import surfaces
+import text
 import threads
 import voxels
 
@@ -24,10 +29,12 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     report = common.Report()
-    for subject in (counts, voxels, surfaces, differences, others, filters, threads):
+    frames = (counts, voxels, surfaces, differences, others, filters, threads)
+    for subject in (*frames, decoders, aedat4, text, folders):
         subject.main(report, rounds=rounds)
     startup.main(report)
     growth.main()
+    large.main()
     memory.main()
     report.print()
 

@@ -95,7 +95,7 @@ def _work() -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def _round_trip(name: str, ev: Events) -> None:
-    """Write and read a file of a format, with an event out of place, so that all its kernels run."""
+    """Write and read a file, also with events outside, so that all kernels of its format run."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a.{FORMATS[name]}"
         made = Recording(path, "made", SIZE, source=lambda _: iter([Chunk(ev)]))
