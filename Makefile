@@ -8,7 +8,7 @@ LONG ?= full
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-long bench docs clean
+.PHONY: help install demo test check check-long peers bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ check: $(READY)  ## lint, types, import contracts
 
 check-long: $(READY)  ## kills, fuzz, accuracy; LONG=slice SEED=n for a part
 	EVENTKIT_LONG=$(LONG) EVENTKIT_SEED=$(SEED) $(BIN)/python -m pytest -m long --timeout 1500
+
+peers:  ## formats beside other libraries (some GPL), in .venv-peers, an environment of its own
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r tests/peers.txt ".[aedat4,hdf5,images,parquet,ros,zstd]"
+	.venv-peers/bin/python -m pytest -q -rs tests/eventkit/test_writers_*.py \
+		tests/eventkit/test_readers_*.py tests/eventkit/test_interop_peers.py
 
 bench: $(READY)  ## the tables that the docs quote, beside the peers that are installed
 	$(BIN)/python benchmarks/run_all.py

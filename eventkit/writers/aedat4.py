@@ -1,8 +1,8 @@
 """AEDAT4 (iniVation): events, frames, IMU and triggers in one file, LZ4.
 
 Written from the published format (https://docs.inivation.com, AEDAT 4.0; FlatBuffers as structs of
-fixed layout) rather than through dv-processing, whose writer takes no 16-bit frames and ties a
-frame's exposure to its time. Packets carry the checksum of their content, which no camera software
+fixed layout) rather than through dv-processing, whose Python interface ties a frame's exposure to
+its time. Packets carry the checksum of their content, which no camera software
 writes but every LZ4 decoder checks: a damaged byte is found on reading.
 """
 
