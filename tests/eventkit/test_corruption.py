@@ -32,6 +32,7 @@ SLOW = {"hdf5dsec", "hdf5xs", "hdf5ecf", "mcap", "ros2db3", "parquet", "npz", "m
 FILES = 1_000_000 if FULL else 10_000
 SLOW_FILES = 10_000 if FULL else 100
 BATCH = 10_000
+FORGED = 1 << 20 if FULL else 300
 HOLE_BYTES = 1 << 25
 POLICIES: tuple[OnError, ...] = ("raise", "skip", "repair")
 
@@ -111,7 +112,7 @@ def test_many_damaged_files(name: str, tmp_path: Path, totals: Counter[str]) -> 
         if "skipped" in result:
             pytest.skip(result["skipped"])
         totals[name] += result["files"]
-    totals[name] += read_damaged([name], "forged", SEED, 1 << 20, tmp_path)[name]["files"]
+    totals[name] += read_damaged([name], "forged", SEED, FORGED, tmp_path)[name]["files"]
 
 
 def test_swapped_records_are_named_dropped_or_moved_up(tmp_path: Path) -> None:
