@@ -33,7 +33,8 @@ class FormatError(EventKitError, ValueError):
         Where in the file the fault starts.
     reason : str
         A code for tables: ``truncated``, ``bad_header``, ``backwards_time``, ``outside_sensor``,
-        ``corrupt``, ``bad_value``, ``no_geometry``, ``no_time_unit``, ``no_rgb_overlap``, ``empty``.
+        ``corrupt``, ``bad_value``, ``no_geometry``, ``no_time_unit``, ``no_rgb_overlap``,
+        ``empty``.
     """
 
     def __init__(
