@@ -159,7 +159,8 @@ class Recording:
         parts: list[Events] = []
         for chunk in self.source(Ledger(), **options):
             first, last = np.searchsorted(chunk.events.t, [start_us, stop_us])
-            parts.append(chunk.events[int(first) : int(last)])
+            if last > first:  # an empty slice would hold on to the memory of its chunk
+                parts.append(chunk.events[int(first) : int(last)])
             if last < len(chunk.events):
                 break
         return Events.concatenate(parts)

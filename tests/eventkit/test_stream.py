@@ -19,7 +19,7 @@ from eventkit.ledger import Ledger
 from eventkit.readers import stream as stream_module
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.recording import OnError, Recording
+from eventkit.recording import Chunk, OnError, Recording
 from eventkit.testing.strategies import events, raw_chunks
 
 SIZE = (7, 5)
@@ -268,3 +268,20 @@ def test_every_chunk_is_bounded_and_no_event_is_in_two() -> None:
     found = [chunk.events.t for chunk in recording(Decoder(ev, 70_001)).stream()]
     for (a, b), t in zip(pairwise(edges.tolist()), found, strict=True):
         assert (int(t[0]), int(t[-1])) == (a, b - 1)
+
+
+def test_a_look_at_the_end_does_not_hold_on_to_what_came_before() -> None:
+    def source(_: Ledger) -> Iterator[Chunk]:
+        for k in range(40):
+            t = np.arange(100_000) + 100_000 * k
+            zeros = np.zeros(t.size, np.uint16)
+            yield Chunk(Events.from_checked(zeros, zeros, t, np.zeros(t.size, np.int8)))
+
+    recording = Recording(Path("made"), "made", (1, 1), source=source)
+    tracemalloc.start()
+    found = recording.between(3_999_000, 4_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(found) == 1000
+    assert peak < 6 << 20  # four chunks; all of them are 52 MB
