@@ -78,6 +78,8 @@ def plain_rows(
                     break
                 value = value * 10 + np.int64(digit)
                 at += one
+            if k == ip and at > first + one:
+                return np.int64(start), np.int64(row), low
             if k == 3 and at + one < end and raw[at] == _RETURN:
                 at += one
             if at == first or at >= end or raw[at] != (separator if k < 3 else _NEWLINE):
@@ -223,6 +225,10 @@ def careful_row(
                 value, ends = word(raw, at, stop)
                 whole = True
             if ends < 0 or (role != T and not whole):
+                return BAD, after
+            # No 01: a cut row that ends in 0 would not be told from a whole one.
+            digit = first + (raw[first] == 43 or raw[first] == 45)
+            if role == P and raw[digit] == 48 and (raw[digit + 1] ^ np.uint8(48)) <= 9:
                 return BAD, after
             found[role], at = value, ends
         gap = at

@@ -171,19 +171,25 @@ def _decode(
     with _faults(source), _table(source) as table:
         for group in range(first, table.num_row_groups):
             mark = (group, cleaner.seen, cleaner.low)
-            offset = _offset(table, group)
             batches = table.iter_batches(
                 PART_ROWS, row_groups=[group], columns=list(names.values()), use_threads=False
             )
             for batch in batches:
                 columns = {column: _values(batch, name, source) for column, name in names.items()}
+                offset = _offset(table, group, names["t"])
                 check_types({k: v.dtype for k, v in columns.items()}, source.name, offset=offset)
                 # Where a value stands inside a page is not known; the row group is.
                 yield cleaner.chunk(columns, offset=offset, mark=mark)
                 mark = None
 
 
-def _offset(table: Any, group: int) -> int | None:
-    """Return where a row group starts."""
-    columns = table.metadata.row_group(group)
-    return int(columns.column(0).data_page_offset) if columns.num_columns else None
+def _offset(table: Any, group: int, column: str) -> int | None:
+    """Return where a column of a row group starts: one that was read.
+
+    pyarrow ends the process where it is asked for a damaged column's metadata; reading that
+    column raises.
+    """
+    names = table.schema_arrow.names
+    if len(names) != table.metadata.num_columns:
+        return None  # nested columns are counted by their leaves
+    return int(table.metadata.row_group(group).column(names.index(column)).data_page_offset)

@@ -219,7 +219,13 @@ def test_rows_that_are_no_event_are_left_out_and_counted(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("row", "reason"),
-    [("zz", "bad_value"), ("5,70000,1,1", "outside_sensor"), ("5,1", "bad_value")],
+    [
+        ("zz", "bad_value"),
+        ("5,70000,1,1", "outside_sensor"),
+        ("5,1", "bad_value"),
+        ("5,1,1,01", "bad_value"),
+        ("5,1,1,-01", "bad_value"),
+    ],
 )
 def test_a_strict_reading_names_line_byte_and_row(tmp_path: Path, row: str, reason: str) -> None:
     path = write(tmp_path / "a.csv", f"t,x,y,p\n1,2,3,1\n\n{row}\n9,1,1,1\n")
