@@ -73,9 +73,14 @@ class Buffer:
         self._end = 0
         self._full: list[Columns] = []
 
+    @property
+    def free(self) -> int:
+        """How many events there is room for without fresh columns."""
+        return self._columns.t.size - self._end
+
     def room(self, size: int) -> Columns:
         """Return columns of ``size`` events; valid until the next call."""
-        if self._end + size > self._columns.t.size:
+        if size > self.free:
             self._close(max(size, EVENT_CHUNK))
         return self._columns.part(self._end, self._end + size)
 

@@ -194,7 +194,7 @@ class Recording:
 
     @property
     def triggers(self) -> NDArray[Any] | None:
-        """External signals, structured (N,): ``t`` in microseconds, ``source``; or None."""
+        """External signals (N,) as the camera tells them, or None; see `eventkit.triggers`."""
         return self._side_array("triggers")
 
     @property

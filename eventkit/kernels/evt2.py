@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from eventkit.kernels._jit import kernel
 
-LAST, WRAPS, LEFT, OFFSET = 0, 1, 2, 3
-
 HIGH_BITS, LOW_BITS = 28, 6
 BLOCK = 256
 _EVENTS_END = 2 << 28
@@ -63,6 +61,95 @@ def count(words: NDArray[np.uint32], found: NDArray[np.int64]) -> int:
 
 
 @kernel
+def _glance(block: NDArray[np.uint32], last: int) -> tuple[bool, int, int]:
+    """Return whether the clock has nothing to decide in a block, its events, and its TIME_HIGH.
+
+    It has not where no two TIME_HIGH are further apart than half the range.
+    """
+    top, low = np.uint32(last), np.uint32(last)
+    events, highs = np.uint32(0), np.uint32(0)
+    for i in range(block.size):
+        w = block[i]
+        raw = w & np.uint32(0x0FFFFFFF)
+        is_high = w >> np.uint32(28) == 8
+        top = max(top, raw if is_high else np.uint32(0))
+        low = min(low, raw if is_high else np.uint32(0x0FFFFFFF))
+        events += np.uint32(w < _EVENTS_END)
+        highs += np.uint32(is_high)
+    calm = bool(top - low <= np.uint32(_SPAN >> 1))
+    return calm, int(np.int64(events)), int(np.int64(highs))
+
+
+@kernel
+def _plain(
+    block: NDArray[np.uint32],
+    n: int,
+    state: NDArray[np.int64],
+    event: NDArray[np.uint32],
+    high: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    t: NDArray[np.int64],
+    p: NDArray[np.int8],
+) -> int:
+    """Decode a block: events and their TIME_HIGH side by side first, taken apart in vectors then.
+
+    No branch: TIME_HIGH words come at any time, and each would be guessed wrong.
+    """
+    base, now, m = (state[1] << LOW_BITS) + state[3], np.uint32(state[0]), np.uint64(0)
+    for i in range(block.size):
+        w = block[i]
+        now = w & np.uint32(0x0FFFFFFF) if w >> np.uint32(28) == 8 else now
+        event[m], high[m] = w, now
+        m += np.uint64(w < _EVENTS_END)
+    state[0] = now
+    stop = n + int(np.int64(m))
+    es, hs = event[: stop - n], high[: stop - n]
+    xs, ys, ts, ps = x[n:stop], y[n:stop], t[n:stop], p[n:stop]
+    for i in range(es.size):
+        xs[i] = (es[i] >> np.uint32(11)) & np.uint32(0x7FF)
+    for i in range(es.size):
+        ys[i] = es[i] & np.uint32(0x7FF)
+    for i in range(es.size):
+        ts[i] = (hs[i] << LOW_BITS) + base + np.int64((es[i] >> np.uint32(22)) & np.uint32(63))
+    for i in range(es.size):
+        ps[i] = es[i] >> np.uint32(28)
+    return stop
+
+
+@kernel
+def _careful(
+    block: NDArray[np.uint32],
+    first: int,
+    n: int,
+    state: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    t: NDArray[np.int64],
+    p: NDArray[np.int8],
+    index: NDArray[np.int64],
+    lost: NDArray[np.int64],
+) -> int:
+    """Decode word by word, from event ``n`` on; word 0 is word ``first`` of the piece."""
+    now = ((state[0] + state[1]) << LOW_BITS) + state[3]
+    for i in range(block.size):
+        w = block[i]
+        if w >> np.uint32(28) == 8:
+            now = _time(int(np.int64(w & np.uint32(0x0FFFFFFF))), state)
+        elif w < _EVENTS_END:
+            if state[0] < 0:
+                lost[0] += 1
+                continue
+            x[n], y[n] = (w >> np.uint32(11)) & np.uint32(0x7FF), w & np.uint32(0x7FF)
+            t[n] = now + np.int64((w >> np.uint32(22)) & np.uint32(63))
+            p[n] = w >> np.uint32(28)
+            if index.size:
+                index[n] = first + i
+            n += 1
+    return n
+
+
+@kernel
 def fill(
     words: NDArray[np.uint32],
     state: NDArray[np.int64],
@@ -70,85 +157,45 @@ def fill(
     y: NDArray[np.uint16],
     t: NDArray[np.int64],
     p: NDArray[np.int8],
+    index: NDArray[np.int64],
+    lost: NDArray[np.int64],
 ) -> int:
     """Decode EVT2 words; return the number of events, at most `count`, which is the room needed.
 
     Returns -1, and writes nothing beyond it, where there is less room.
-    Events before the first TIME_HIGH are left out.
+    ``index`` receives the word of each event where it has the same room, and nothing where it is
+    empty. ``lost`` receives the events before the first TIME_HIGH, which have no time, nothing in
+    its second place, and the TIME_HIGH words.
     """
-    # Events and their TIME_HIGH are put side by side first, and taken apart in vectors then.
     event, high = np.empty(BLOCK + 1, np.uint32), np.empty(BLOCK + 1, np.int64)
-    first = 0
-    while state[0] < 0 and first < words.size:
-        if words[first] >> np.uint32(28) == 8:
-            _time(int(np.int64(words[first] & np.uint32(0x0FFFFFFF))), state)
-        first += 1
-    n, one = 0, np.uint64(1)
-    for a in range(first, words.size, BLOCK):
-        block, m = words[a : a + BLOCK], np.uint64(0)
-        if _goes_on(block, state[0]):
-            base, now = (state[1] << LOW_BITS) + state[3], np.uint32(state[0])
-            # No branch: TIME_HIGH words come at any time, and each would be guessed wrong.
-            for i in range(block.size):
-                w = block[i]
-                now = w & np.uint32(0x0FFFFFFF) if w >> np.uint32(28) == 8 else now
-                event[m], high[m] = w, now
-                m += np.uint64(w < _EVENTS_END)
-            state[0] = now
-            for i in range(np.int64(m)):
-                high[i] = (high[i] << LOW_BITS) + base
-        else:
-            time = ((state[0] + state[1]) << LOW_BITS) + state[3]
-            for i in range(block.size):
-                w = block[i]
-                if w >> np.uint32(28) == 8:
-                    time = _time(int(np.int64(w & np.uint32(0x0FFFFFFF))), state)
-                event[m], high[m] = w, time
-                m += one if w < _EVENTS_END else np.uint64(0)
-        stop = n + int(np.int64(m))
-        if stop > x.size:
+    n = 0
+    for a in range(0, words.size, BLOCK):
+        block = words[a : a + BLOCK]
+        calm, events, highs = _glance(block, max(state[0], 0))
+        if n + events > x.size:
             return -1
-        es, hs = event[: stop - n], high[: stop - n]
-        xs, ys, ts, ps = x[n:stop], y[n:stop], t[n:stop], p[n:stop]
-        for i in range(es.size):
-            xs[i] = (es[i] >> np.uint32(11)) & np.uint32(0x7FF)
-        for i in range(es.size):
-            ys[i] = es[i] & np.uint32(0x7FF)
-        for i in range(es.size):
-            ts[i] = hs[i] + np.int64((es[i] >> np.uint32(22)) & np.uint32(63))
-        for i in range(es.size):
-            ps[i] = es[i] >> np.uint32(28)
-        n = stop
+        lost[2] += highs
+        if index.size or state[0] < 0 or not calm:
+            n = _careful(block, a, n, state, x, y, t, p, index, lost)
+        else:
+            n = _plain(block, n, state, event, high, x, y, t, p)
     return n
 
 
 @kernel
-def _goes_on(block: NDArray[np.uint32], last: int) -> bool:
-    """Return whether no two TIME_HIGH are further apart than half the range: nothing to decide."""
-    top, low = np.uint32(last), np.uint32(last)
-    for i in range(block.size):
-        w = block[i]
-        raw = w & np.uint32(0x0FFFFFFF)
-        is_high = w >> np.uint32(28) == 8
-        top = max(top, raw if is_high else np.uint32(0))
-        low = min(low, raw if is_high else np.uint32(0x0FFFFFFF))
-    return bool(top - low <= np.uint32(_SPAN >> 1))
-
-
-@kernel
 def count_vectors(
-    words: NDArray[np.uint32], head: int, found: NDArray[np.int64], masks: NDArray[np.uint8]
+    head: int, masks: NDArray[np.uint8], words: NDArray[np.uint32], found: NDArray[np.int64]
 ) -> int:
-    """Return the events of EVT2.1 words, (N, 2); ``head`` is the column that has the kind.
+    """Return the events of EVT2.1 words, two halves each; half ``head`` has the kind.
 
     ``found`` as in `count`; ``masks`` are the numbers of bits of 0 to 65,535.
     """
-    events, tail = np.int64(0), 1 - head
+    events, tail = np.int64(0), 1 - 2 * head
     found[:] = 0
-    for i in range(words.shape[0]):
-        kind = words[i, head] >> np.uint32(28)
+    for i in range(head, words.size, 2):
+        kind = words[i] >> np.uint32(28)
         if kind < 2:
-            mask = words[i, tail]
+            mask = words[i + tail]
             events += np.int64(masks[mask & np.uint32(0xFFFF)]) + np.int64(
                 masks[mask >> np.uint32(16)]
             )
@@ -165,30 +212,34 @@ def count_vectors(
 
 @kernel
 def fill_vectors(
-    words: NDArray[np.uint32],
     head: int,
+    words: NDArray[np.uint32],
     state: NDArray[np.int64],
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
     t: NDArray[np.int64],
     p: NDArray[np.int8],
     index: NDArray[np.int64],
+    lost: NDArray[np.int64],
 ) -> int:
-    """Decode EVT2.1 words, (N, 2); the room needed is `count_vectors`, and -1 if there is less.
+    """Decode EVT2.1 words; the room needed is `count_vectors`, and -1 if there is less.
 
     ``index`` receives the word of each event where it has the same room, and nothing where it is
-    empty. Places may lie up to 31 pixels beyond 2047.
+    empty; ``lost`` the words before the first TIME_HIGH. Places may lie up to 31 pixels beyond
+    2047.
     """
-    n, tail, now = 0, 1 - head, 0
+    n, tail, now = 0, 1 - 2 * head, 0
     if state[0] >= 0:
         now = int(((state[0] + state[1]) << LOW_BITS) + state[3])
-    for i in range(words.shape[0]):
-        w = words[i, head]
+    for i in range(head, words.size, 2):
+        w = words[i]
         kind = w >> np.uint32(28)
         if kind == 8:
             now = _time(int(np.int64(w & np.uint32(0x0FFFFFFF))), state)
-        elif kind < 2 and state[0] >= 0:
-            mask, place = words[i, tail], (w >> np.uint32(11)) & np.uint32(0x7FF)
+        elif kind < 2 and state[0] < 0:
+            lost[0] += 1
+        elif kind < 2:
+            mask, place = words[i + tail], (w >> np.uint32(11)) & np.uint32(0x7FF)
             when = now + np.int64((w >> np.uint32(22)) & np.uint32(63))
             while mask:
                 if not mask & np.uint32(0xFF):  # masks are sparse: eight empty pixels at once
@@ -201,7 +252,7 @@ def fill_vectors(
                     x[n], y[n] = place, w & np.uint32(0x7FF)
                     t[n], p[n] = when, kind
                     if index.size:
-                        index[n] = i
+                        index[n] = i // 2
                     n += 1
                 mask >>= np.uint32(1)
                 place += np.uint32(1)
@@ -210,20 +261,22 @@ def fill_vectors(
 
 @kernel
 def triggers(
+    first: int,
+    step: int,
     words: NDArray[np.uint32],
     state: NDArray[np.int64],
     t: NDArray[np.int64],
     source: NDArray[np.int16],
     p: NDArray[np.int8],
 ) -> int:
-    """Decode EXT_TRIGGER of EVT2 words, or of the column of EVT2.1 words that has the kind.
+    """Decode EXT_TRIGGER of EVT2 words, or of those halves of EVT2.1 words that have the kind.
 
     The columns have room for every such word; those before the first TIME_HIGH are left out.
     """
     n, now = 0, 0
     if state[0] >= 0:
         now = int(((state[0] + state[1]) << LOW_BITS) + state[3])
-    for i in range(words.size):
+    for i in range(first, words.size, step):
         w = words[i]
         kind = w >> np.uint32(28)
         if kind == 8:

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from eventkit.kernels._jit import kernel
 
-LAST, WRAPS, LEFT, LOW, ROW, BASE, OFFSET = range(7)
-
 HIGH_BITS, LOW_BITS = 12, 12
 BLOCK = 256
 FURTHEST = 4096
@@ -175,9 +173,9 @@ def _next_rare(block: NDArray[np.uint16], first: int, last_word: np.uint16) -> i
 
 @kernel
 def fill(
+    table: NDArray[np.uint64],
     words: NDArray[np.uint16],
     state: NDArray[np.int64],
-    table: NDArray[np.uint64],
     x: NDArray[np.uint16],
     y: NDArray[np.uint16],
     t: NDArray[np.int64],

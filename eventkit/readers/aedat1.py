@@ -19,12 +19,12 @@ from eventkit.readers.jaer import Records, chip_named, decode, read_header
 from eventkit.readers.stream import EventStream
 from eventkit.recording import Recording
 from eventkit.sources import Source
+from eventkit.triggers import KIND_DTYPE
 
 RECORD = np.dtype([("a", ">u2"), ("t", ">i4")])
 EXTERNAL = 0x8000
 FALLING = 2
 """The IN pin of a DVS128 reports falling edges; numbers as in AEDAT4."""
-TRIGGER = np.dtype([("t", "<i8"), ("source", "u1")])
 
 
 class Aedat1Reader:
@@ -86,6 +86,6 @@ def triggers(records: Records, bits: int, *, strict: bool) -> dict[str, NDArray[
         for _, address, times in records.whole(strict=strict)
     ]
     t = np.concatenate(found) if found else np.empty(0, np.int64)
-    rows = np.zeros(t.size, TRIGGER)
+    rows = np.zeros(t.size, KIND_DTYPE)
     rows["t"], rows["source"] = t, FALLING
     return {"triggers": rows} if t.size else {}

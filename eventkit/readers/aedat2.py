@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from eventkit.errors import FormatError
 from eventkit.frames import Frames
 from eventkit.readers import geometry
-from eventkit.readers.aedat1 import EXTERNAL, TRIGGER, bound, triggers
+from eventkit.readers.aedat1 import EXTERNAL, bound, triggers
 from eventkit.readers.aedat2_frames import read_frames
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.jaer import (
@@ -40,6 +40,7 @@ from eventkit.readers.jaer import (
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
+from eventkit.triggers import KIND_DTYPE
 
 RECORD = np.dtype([("a", ">u4"), ("t", ">i4")])
 SPECIAL = 0x8000_0000
@@ -201,7 +202,7 @@ def _external(address: NDArray[np.uint32], times: NDArray[np.int64]) -> NDArray[
     edge = np.full(1024, PULSE, np.uint8)
     for bits, number in EDGES.items():
         edge[bits] = number
-    rows = np.zeros(times.size, TRIGGER)
+    rows = np.zeros(times.size, KIND_DTYPE)
     rows["t"], rows["source"] = times, edge[address & np.uint32(0x3FF)]
     return rows
 

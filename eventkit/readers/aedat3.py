@@ -45,12 +45,12 @@ from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.recording import Recording
 from eventkit.sources import Source
+from eventkit.triggers import KIND_DTYPE
 
 GROUP_EVENTS = 1 << 16
 KNOWN = (("DVS128", (128, 128)), ("DAVIS240", (240, 180)), ("DAVIS346", (346, 260)),
          ("DAVIS640", (640, 480)))  # fmt: skip
 
-TRIGGER = np.dtype([("t", "<i8"), ("source", "u1")])
 EDGES = {2: 1, 3: 2, 4: 3, 6: 1, 7: 2, 8: 3, 9: 1, 10: 2, 11: 3, 12: 4, 13: 5, 14: 6, 15: 7, 16: 8,
          17: 9}  # fmt: skip
 """Types of special events -> numbers of AEDAT4; clock wraps, resets and lone rows are left out."""
@@ -254,7 +254,7 @@ def _external(packet: Packet, body: bytes) -> NDArray[Any]:
         numbers[kind] = name
     source = numbers[words[:, 0] >> np.uint32(1) & np.uint32(0x7F)]
     wanted = (words[:, 0] & np.uint32(1) != 0) & (source > 0)
-    rows = np.zeros(int(wanted.sum()), TRIGGER)
+    rows = np.zeros(int(wanted.sum()), KIND_DTYPE)
     rows["t"] = words[wanted, 1].astype(np.int32).astype(np.int64) + packet.base
     rows["source"] = source[wanted]
     return rows

@@ -38,12 +38,12 @@ from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
+from eventkit.triggers import KIND_DTYPE
 
 EVENT_BYTES = 16
 GROUP_EVENTS = 1 << 16
 """Packets hold a few hundred to 10^5 events; joined they cost a tenth of the calls."""
 
-TRIGGER = np.dtype([("t", "<i8"), ("source", "u1")])
 IMU = np.dtype(
     [("t", "<i8"), ("temperature", "<f4")]
     + [
@@ -193,7 +193,7 @@ def _read_side(source: Source, header: Header, on_error: OnError) -> dict[str, N
     """Collect triggers and IMU samples."""
     kinds = dict.fromkeys(header.of("TRIG"), "TRIG")
     kinds.update((number, "IMUS") for number in header.of("IMUS"))
-    names = {"TRIG": ("triggers", TRIGGER), "IMUS": ("imu", IMU)}
+    names = {"TRIG": ("triggers", KIND_DTYPE), "IMUS": ("imu", IMU)}
     parts: dict[str, list[NDArray[Any]]] = {"triggers": [], "imu": []}
     for packet in _until_fault(source, header, list(kinds), on_error):
         kind = kinds[packet.stream]

@@ -31,6 +31,7 @@ from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
+from eventkit.triggers import CHANNEL_DTYPE
 
 RECORD_BYTES = 8
 PIECE_BYTES = 1 << 20
@@ -41,7 +42,6 @@ PLACES = {1: (9, 8, 1), 2: (14, 14, 4)}
 EVENT_TYPES = {0x00: "2D events", 0x0C: "CD events", 0x0E: "external triggers"}
 TRIGGER = 0x0E
 OFFSET_KEY = "t0"
-TRIGGER_DTYPE = np.dtype([("t", "<i8"), ("source", "u1"), ("p", "i1")])
 
 _GEN1 = (304, 240)
 _CLOCK_HALF = 1 << (CLOCK_BITS - 1)
@@ -312,7 +312,7 @@ def _triggers(
     parts = []
     try:
         for _, words in _records(source, header.bytes):
-            part = np.empty(len(words), TRIGGER_DTYPE)
+            part = np.empty(len(words), CHANNEL_DTYPE)
             part["t"] = clock.unwrap((words & 0xFFFFFFFF).astype(np.int64)) + t_offset_us
             part["source"] = words >> 40 & 0x1F
             part["p"] = words >> 32 & 1
@@ -320,4 +320,4 @@ def _triggers(
     except FormatError:
         if on_error == "raise":
             raise
-    return {"triggers": np.concatenate(parts) if parts else np.empty(0, TRIGGER_DTYPE)}
+    return {"triggers": np.concatenate(parts) if parts else np.empty(0, CHANNEL_DTYPE)}

@@ -9,31 +9,33 @@ others) are counted at TIME_HIGH, in silence too; the rule is that of `eventkit.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.columns import Buffer, Columns
 from eventkit.errors import FormatError
-from eventkit.kernels import evt2, evt3
 from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
+from eventkit.readers.evt_encodings import (
+    Encoding,
+    evt2_encoding,
+    evt3_encoding,
+    evt21_encoding,
+)
 from eventkit.readers.evt_header import Header, identify, parse, word_order
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
+from eventkit.triggers import CHANNEL_DTYPE
 
 PIECE_BYTES = 1 << 20
 """1.2 times as fast as pieces of 256 kB: decoding is so quick that the steps around it count."""
 
-TRIGGER_DTYPE = np.dtype([("t", "<i8"), ("source", "u1"), ("p", "i1")])
-
-_SKIPPED = ("trigger", "others", "continued", "unknown")
 _ASSUMED = {
     "evt2": (("Gen 3's 640x480", (640, 480)), ("Gen 4's 1280x720", (1280, 720))),
     "evt21": (("Gen 4.2's 1280x720", (1280, 720)),),
@@ -42,80 +44,47 @@ _ASSUMED = {
 _ASSUMED_FROM = 1 << 22
 """Bytes whose places an assumption rests on; what lies outside later is a fault, not a new size."""
 
-_NO_INDEX = np.empty(0, np.int64)
-_NO_WRAP = -(1 << 62)
+_Counted = tuple[int, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
-    """How words of one encoding become columns."""
+class _File:
+    """The words of one file."""
 
     source: Source
     header: Header
+    encoding: Encoding
     offset_us: int
     # Room and other words of the piece at an offset: counting costs a fifth of decoding, once.
-    counts: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict, kw_only=True)
-
-    size: ClassVar[int]
-
-    @abstractmethod
-    def start(self) -> NDArray[np.int64]:
-        """Return the state before the first word."""
-
-    @abstractmethod
-    def view(self, piece: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return whole words of a piece."""
-
-    @abstractmethod
-    def count(self, words: NDArray[Any], found: NDArray[np.int64]) -> int:
-        """Return the room that events need, and the numbers of other words."""
-
-    @abstractmethod
-    def fill(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        room: Columns,
-        index: NDArray[np.int64],
-        lost: NDArray[np.int64],
-    ) -> int:
-        """Decode events; return their number."""
-
-    @abstractmethod
-    def triggers(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        t: NDArray[np.int64],
-        source: NDArray[np.int16],
-        p: NDArray[np.int8],
-    ) -> int:
-        """Decode triggers; return their number."""
+    counts: dict[int, _Counted] = field(default_factory=dict, kw_only=True)
 
     def decode(self, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
         """Yield the events of the file, a piece of it at a time."""
-        start, state = mark if isinstance(mark, tuple) else (self.header.size, self.start())
+        first = (self.header.size, self.encoding.start(self.offset_us))
+        start, state = mark if isinstance(mark, tuple) else first
         state = state.copy()
-        lost = np.zeros(2, np.int64)
         for offset, piece in self.source.pieces(PIECE_BYTES, start=start):
-            words, before = self.view(piece), state.copy()
-            needed, others = self._counted(offset, words)
-            room = buffer.room(needed)
-            lost[:] = 0
-            n = self.fill(words, state, room, _NO_INDEX, lost)
+            words, before = self.encoding.words(piece), state.copy()
+            room = self._room(buffer, offset, words)
+            n, lost, all_told = self.encoding.decode(words, state, room)
             if n < 0:
                 msg = "expected the words that were counted before, got others: the file changes"
                 raise FormatError(msg, path=self.source.name, offset=offset, reason="corrupt")
-            skipped = dict(zip(_SKIPPED, others, strict=True))
-            skipped |= {"before_time_high": int(lost[0]), "before_row": int(lost[1])}
+            skipped = lost if all_told else self._counted(offset, words)[1] | lost
             yield RawChunk(
                 *room.part(0, n),
-                words=len(words),
+                words=piece.size // self.encoding.size,
                 skipped={reason: count for reason, count in skipped.items() if count},
                 locate=self._finder(words, before, offset, room.t.size),
                 mark=(offset, before),
             )
             self._check_end(piece, offset)
+
+    def _room(self, buffer: Buffer, offset: int, words: NDArray[Any]) -> Columns:
+        """Return room for the events of some words: counted where it matters."""
+        if self.encoding.one_each and words.size <= buffer.free:
+            return buffer.room(words.size)
+        return buffer.room(self._counted(offset, words)[0])
 
     def _finder(
         self, words: NDArray[Any], before: NDArray[np.int64], offset: int, size: int
@@ -124,178 +93,47 @@ class _Words:
 
         def locate(event: int) -> int:
             index = np.empty(size, np.int64)
-            lost = np.zeros(2, np.int64)
-            self.fill(words, before.copy(), Columns.empty(size), index, lost)
-            return offset + int(index[event]) * self.size
+            self.encoding.decode(words, before.copy(), Columns.empty(size), index=index)
+            return offset + int(index[event]) * self.encoding.size
 
         return locate
 
     def _check_end(self, piece: NDArray[np.uint8], offset: int) -> None:
-        rest = piece.size % self.size
+        rest = piece.size % self.encoding.size
         if rest:
             msg = (
-                f"expected words of {self.size} bytes, got {rest} at the end: the file is cut; "
-                "--on-error skip keeps the whole words"
+                f"expected words of {self.encoding.size} bytes, got {rest} at the end: the file is "
+                "cut; --on-error skip keeps the whole words"
             )
             at = offset + piece.size - rest
             raise FormatError(msg, path=self.source.name, offset=at, reason="truncated")
 
     def bound(self) -> int:
-        """Count the events without decoding them."""
+        """Return the most events there can be, without decoding them."""
+        if self.encoding.one_each:
+            # Memory that is not written costs nothing; a count would cost a reading.
+            return max(0, (self.source.size or 0) - self.header.size) // self.encoding.size
         pieces = self.source.pieces(PIECE_BYTES, start=self.header.size)
-        return sum(self._counted(offset, self.view(piece))[0] for offset, piece in pieces)
+        return sum(self._counted(at, self.encoding.words(piece))[0] for at, piece in pieces)
 
-    def _counted(self, offset: int, words: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
+    def _counted(self, offset: int, words: NDArray[Any]) -> _Counted:
         known = self.counts.get(offset)
         if known is None:
-            found = np.zeros(4, np.int64)
-            known = self.count(words, found), tuple(found.tolist())
-            self.counts[offset] = known
+            known = self.counts[offset] = self.encoding.counted(words)
         return known
 
-    def read_triggers(self, on_error: OnError) -> NDArray[Any]:
-        """Return every trigger of the file, `TRIGGER_DTYPE`."""
-        parts = [np.empty(0, TRIGGER_DTYPE)]
-        state = self.start()
+    def triggers(self, on_error: OnError) -> NDArray[Any]:
+        """Return every trigger of the file, `eventkit.triggers.CHANNEL_DTYPE`."""
+        parts = [np.empty(0, CHANNEL_DTYPE)]
+        state = self.encoding.start(self.offset_us)
         try:
             for offset, piece in self.source.pieces(PIECE_BYTES, start=self.header.size):
-                words = self.view(piece)
-                n = self._counted(offset, words)[1][0]
-                t, source, p = np.empty(n, np.int64), np.empty(n, np.int16), np.empty(n, np.int8)
-                n = self.triggers(words, state, t, source, p)
-                part = np.empty(n, TRIGGER_DTYPE)
-                part["t"], part["source"], part["p"] = t[:n], source[:n], p[:n]
-                parts.append(part)
+                parts.append(self.encoding.read_triggers(self.encoding.words(piece), state))
                 self._check_end(piece, offset)
         except FormatError:
             if on_error == "raise":
                 raise
         return np.concatenate(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Evt2(_Words):
-    size = 4
-
-    def start(self) -> NDArray[np.int64]:
-        return np.array([-1, 0, _NO_WRAP, self.offset_us, _NO_WRAP], np.int64)
-
-    def view(self, piece: NDArray[np.uint8]) -> NDArray[Any]:
-        return piece[: piece.size // 4 * 4].view("<u4")
-
-    def bound(self) -> int:
-        # Memory that is not written costs nothing; a count would cost a reading.
-        return max(0, (self.source.size or 0) - self.header.size) // 4
-
-    def count(self, words: NDArray[Any], found: NDArray[np.int64]) -> int:
-        return evt2.count(words, found)
-
-    def fill(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        room: Columns,
-        index: NDArray[np.int64],
-        lost: NDArray[np.int64],
-    ) -> int:
-        if index.size:
-            # One event a word: those of the kinds, without what comes before the first TIME_HIGH.
-            events = np.flatnonzero(words >> 28 < 2)
-            highs = np.flatnonzero(words >> 28 == 8)
-            first = (highs[0] if highs.size else len(words)) if state[0] < 0 else 0
-            events = events[events >= first]
-            index[: events.size] = events
-            return int(events.size)
-        n = evt2.fill(words, state, *room)
-        lost[0] = room.t.size - n
-        return n
-
-    def triggers(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        t: NDArray[np.int64],
-        source: NDArray[np.int16],
-        p: NDArray[np.int8],
-    ) -> int:
-        return evt2.triggers(words, state, t, source, p)
-
-
-@dataclass(frozen=True, slots=True)
-class _Evt21(_Words):
-    masks: NDArray[np.uint8]
-    order: int
-    size = 8
-
-    def start(self) -> NDArray[np.int64]:
-        return np.array([-1, 0, _NO_WRAP, self.offset_us, _NO_WRAP], np.int64)
-
-    def view(self, piece: NDArray[np.uint8]) -> NDArray[Any]:
-        return piece[: piece.size // 8 * 8].view("<u4").reshape(-1, 2)
-
-    def count(self, words: NDArray[Any], found: NDArray[np.int64]) -> int:
-        return evt2.count_vectors(words, self.order, found, self.masks)
-
-    def fill(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        room: Columns,
-        index: NDArray[np.int64],
-        lost: NDArray[np.int64],
-    ) -> int:
-        kinds = words[:, self.order] >> 28
-        if state[0] < 0:
-            highs = np.flatnonzero(kinds == 8)
-            first = int(highs[0]) if highs.size else len(words)
-            lost[0] = int(np.count_nonzero(kinds[:first] < 2))
-        return evt2.fill_vectors(words, self.order, state, *room, index)
-
-    def triggers(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        t: NDArray[np.int64],
-        source: NDArray[np.int16],
-        p: NDArray[np.int8],
-    ) -> int:
-        column = np.ascontiguousarray(words[:, self.order])
-        return evt2.triggers(column, state, t, source, p)
-
-
-@dataclass(frozen=True, slots=True)
-class _Evt3(_Words):
-    table: NDArray[np.uint64]
-    size = 2
-
-    def start(self) -> NDArray[np.int64]:
-        return np.array([-1, 0, _NO_WRAP, 0, -1, -1, self.offset_us, _NO_WRAP], np.int64)
-
-    def view(self, piece: NDArray[np.uint8]) -> NDArray[Any]:
-        return piece[: piece.size // 2 * 2].view("<u2")
-
-    def count(self, words: NDArray[Any], found: NDArray[np.int64]) -> int:
-        return evt3.count(words, found)
-
-    def fill(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        room: Columns,
-        index: NDArray[np.int64],
-        lost: NDArray[np.int64],
-    ) -> int:
-        return evt3.fill(words, state, self.table, *room, index, lost)
-
-    def triggers(
-        self,
-        words: NDArray[Any],
-        state: NDArray[np.int64],
-        t: NDArray[np.int64],
-        source: NDArray[np.int16],
-        p: NDArray[np.int8],
-    ) -> int:
-        return evt3.triggers(words, state, t, source, p)
 
 
 class _EvtReader:
@@ -315,27 +153,29 @@ class _EvtReader:
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open a RAW file; without a geometry the places of the first 4 MB are looked at."""
         header = parse(source)
-        words, notes = self._words(source, header)
+        encoding, notes = self._encoding(source, header)
+        file = _File(source, header, encoding, header.t_offset_us(source))
         found = geometry.settle(source, options.sensor_size, *header.geometry)
         if found.size is None:
-            found = _assume(words, self.name)
+            found = _assume(file, self.name)
         return Recording(
             path=source.path,
             format=self.name,
             sensor_size=found.size,
             geometry_source=found.why,
             source=EventStream(
-                words.decode,
+                file.decode,
                 path=source.name,
                 sensor_size=found.size,
                 on_error=options.on_error,
-                bound=words.bound if source.is_plain else None,
+                bound=file.bound if source.is_plain else None,
             ),
-            side_data=lambda: {"triggers": words.read_triggers(options.on_error)},
+            side_data=lambda: {"triggers": file.triggers(options.on_error)},
             notes=[*notes, *found.notes],
         )
 
-    def _words(self, source: Source, header: Header) -> tuple[_Words, list[str]]:
+    def _encoding(self, source: Source, header: Header) -> tuple[Encoding, list[str]]:
+        """Return the encoding, and what is to be said about it."""
         raise NotImplementedError
 
 
@@ -344,8 +184,8 @@ class Evt2Reader(_EvtReader):
 
     name = "evt2"
 
-    def _words(self, source: Source, header: Header) -> tuple[_Words, list[str]]:
-        return _Evt2(source, header, header.t_offset_us(source)), []
+    def _encoding(self, source: Source, header: Header) -> tuple[Encoding, list[str]]:
+        return evt2_encoding(), []
 
 
 class Evt21Reader(_EvtReader):
@@ -353,11 +193,9 @@ class Evt21Reader(_EvtReader):
 
     name = "evt21"
 
-    def _words(self, source: Source, header: Header) -> tuple[_Words, list[str]]:
-        order, why = word_order(source, header)
-        bits = np.arange(1 << 16, dtype=np.uint16)[:, None].view(np.uint8)
-        masks = np.unpackbits(bits, axis=1).sum(axis=1, dtype=np.uint8)
-        return _Evt21(source, header, header.t_offset_us(source), masks, order), [why]
+    def _encoding(self, source: Source, header: Header) -> tuple[Encoding, list[str]]:
+        head, why = word_order(source, header)
+        return evt21_encoding(head=head), [why]
 
 
 class Evt3Reader(_EvtReader):
@@ -365,17 +203,17 @@ class Evt3Reader(_EvtReader):
 
     name = "evt3"
 
-    def _words(self, source: Source, header: Header) -> tuple[_Words, list[str]]:
-        return _Evt3(source, header, header.t_offset_us(source), evt3.tables()), []
+    def _encoding(self, source: Source, header: Header) -> tuple[Encoding, list[str]]:
+        return evt3_encoding(), []
 
 
-def _assume(words: _Words, name: str) -> geometry.Geometry:
+def _assume(file: _File, name: str) -> geometry.Geometry:
     """Take the first published sensor that holds the places of the first megabytes."""
     right, bottom = -1, -1
-    for chunk in words.decode(Buffer(Columns.empty(0)), None):
+    for chunk in file.decode(Buffer(Columns.empty(0)), None):
         if chunk.t.size:
             right, bottom = max(right, int(chunk.x.max())), max(bottom, int(chunk.y.max()))
         mark = chunk.mark
         if isinstance(mark, tuple) and mark[0] > _ASSUMED_FROM:
             break
-    return geometry.assume(right, bottom, _ASSUMED[name], path=words.source)
+    return geometry.assume(right, bottom, _ASSUMED[name], path=file.source)

@@ -19,6 +19,7 @@ from eventkit.readers.hdf5_file import File, faults, library, opened
 from eventkit.readers.hdf5_layouts import Layout
 from eventkit.readers.time_unit import microseconds
 from eventkit.sources import Source
+from eventkit.triggers import CHANNEL_DTYPE
 
 MOST_FRAMES = 1_000_000
 
@@ -276,15 +277,15 @@ def arrays_of(
 
 
 def _triggers(file: File, unit: TimeUnit) -> NDArray[Any]:
-    """Return (N,) with ``t``, ``id`` of the input and ``p``, 1 at the rising edge."""
+    """Return the signals as `eventkit.triggers.CHANNEL_DTYPE`; the file calls the channel id."""
     dset = file.root["EXT_TRIGGER/events"]
     file.check(dset)
     rows = dset[: file.rows(dset)]
-    out = np.zeros(rows.size, [("t", "<i8"), ("id", "<i2"), ("p", "<i2")])
+    out = np.zeros(rows.size, CHANNEL_DTYPE)
     out["t"] = microseconds(rows["t"], unit)[0]
-    for name in ("id", "p"):
+    for column, name in (("source", "id"), ("p", "p")):
         if name in rows.dtype.names:
-            out[name] = rows[name]
+            out[column] = rows[name]
     return out
 
 

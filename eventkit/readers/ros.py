@@ -12,9 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from eventkit.columns import Buffer
 from eventkit.errors import FormatError
 from eventkit.readers import geometry, ros_packets, ros_sides
@@ -148,7 +145,7 @@ class _Mark:
     time_ns: int
     nth: int
     number: int
-    state: NDArray[np.int64]
+    decoder: Decoder
 
 
 @dataclass(slots=True)
@@ -173,12 +170,12 @@ class _Decode:
     def __call__(self, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
         """Yield the events from the beginning, or from a mark."""
         start = mark if isinstance(mark, _Mark) else None
-        decoder = Decoder() if start is None else Decoder(start.state.copy())
+        decoder = Decoder() if start is None else start.decoder.copy()
         batch: _Batch | None = None
         try:
             for time_ns, nth, number, message in self._messages(start):
                 if batch is None:
-                    batch = _Batch(_Mark(time_ns, nth, number, decoder.state.copy()))
+                    batch = _Batch(_Mark(time_ns, nth, number, decoder.copy()))
                 if message is None:
                     batch.damaged += 1
                     continue

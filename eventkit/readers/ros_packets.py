@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from eventkit.columns import Columns
 from eventkit.kernels import ros as kernels
 from eventkit.readers.clock import Clock
+from eventkit.readers.evt_encodings import evt3_encoding
 from eventkit.readers.ros_messages import Fields, MessageError, event_records
+from eventkit.triggers import CHANNEL_DTYPE
 
 ENCODINGS = ("evt3", "libcaer", "libcaer_cmp", "mono")
 TRIGGER = "trigger"
-TRIGGER_DTYPE = np.dtype([("t", "<i8"), ("source", "<i2"), ("edge", "<i1")])
 
-_SKIPPED = ("trigger", "other", "unknown", "before_time")
+_EVT3 = evt3_encoding()
 
 
 class EventMessage(NamedTuple):
@@ -107,17 +108,17 @@ def word_count(message: EventMessage) -> int:
 def bound(message: EventMessage) -> int:
     """Return the most events that a message can hold."""
     if message.encoding == "evt3":
-        return int(kernels.count_bits(_words(message), 2, 4, 5))
+        return _EVT3.counted(_words(message))[0]
     if message.encoding == "libcaer_cmp":
-        return int(kernels.count_bits(_words(message), 3, -1, 5))
+        return int(kernels.count_compressed(_words(message)))
     return word_count(message)
 
 
 def clock_offset_us(message: EventMessage) -> int:
     """Return what to add to this message's times to get the time of ROS, microseconds."""
     if message.encoding == "evt3":
-        first = int(kernels.first_time(_words(message)))
-        return message.stamp_ns // 1000 - first if first >= 0 else 0
+        first = _first_time(_words(message))
+        return 0 if first is None else message.stamp_ns // 1000 - first
     if message.encoding in ("mono", TRIGGER):
         return (message.stamp_ns - message.time_base) // 1000
     return 0
@@ -129,11 +130,16 @@ class Decoder:
 
     Parameters
     ----------
-    state : (9,) int64
-        What a codec carries from packet to packet.
+    evt3, compressed : (N,) int64
+        What codecs carry from packet to packet.
     """
 
-    state: NDArray[np.int64] = field(default_factory=lambda: start_state())
+    evt3: NDArray[np.int64] = field(default_factory=_EVT3.start)
+    compressed: NDArray[np.int64] = field(default_factory=lambda: np.zeros(3, np.int64))
+
+    def copy(self) -> Decoder:
+        """Return a decoder that goes on from here."""
+        return Decoder(self.evt3.copy(), self.compressed.copy())
 
     def decode(self, message: EventMessage, out: Columns) -> tuple[int, dict[str, int]]:
         """Write the events of a message, and return their number and the words that are none.
@@ -146,44 +152,46 @@ class Decoder:
         """
         if message.records:
             return _array(message, out), {}
-        codec = _CODECS.get(message.encoding)
-        if codec is None:
-            return 0, {"trigger": int(message.words.size)} if message.words.size else {}
-        booked = np.zeros(len(_SKIPPED), np.int64)
-        count = codec(message, self.state, booked, out)
-        names = zip(_SKIPPED, booked.tolist(), strict=True)
-        return count, {name: number for name, number in names if number}
+        if message.encoding == "evt3":
+            words = _words(message)
+            others = _EVT3.counted(words)[1]
+            count, lost, _ = _EVT3.decode(words, self.evt3, out)
+            return count, {name: number for name, number in (others | lost).items() if number}
+        if message.encoding == "libcaer_cmp":
+            start = message.time_base // 1000
+            unknown, words = np.zeros(1, np.int64), _words(message)
+            count = int(kernels.libcaer_cmp(words, self.compressed, unknown, start, *out))
+            return count, {"unknown": int(unknown[0])} if unknown[0] else {}
+        if message.encoding in _CODECS:
+            return _CODECS[message.encoding](message, out), {}
+        return 0, {"trigger": int(message.words.size)} if message.words.size else {}
 
     def triggers(self, message: EventMessage) -> NDArray[Any]:
-        """Return the external signals of a message as `TRIGGER_DTYPE`."""
+        """Return the external signals of a message as `eventkit.triggers.CHANNEL_DTYPE`."""
         if message.encoding == TRIGGER:
             return _signals(message)
         if message.encoding != "evt3":
-            return np.empty(0, TRIGGER_DTYPE)
-        words = _words(message)
-        # Signals before the first whole time have none, and leave their rows as they are.
-        table = np.full((int((words >> 12 == 10).sum()), 3), -1, np.int64)
-        booked, columns = np.zeros(len(_SKIPPED), np.int64), Columns.empty(bound(message))
-        kernels.evt3(words, self.state, booked, *columns, table)
-        table = table[table[:, 1] >= 0]
-        out = np.empty(len(table), TRIGGER_DTYPE)
-        out["t"], out["source"], out["edge"] = table[:, 0], table[:, 1], table[:, 2]
-        return out
+            return np.empty(0, CHANNEL_DTYPE)
+        return _EVT3.read_triggers(_words(message), self.evt3)
+
+
+def _first_time(words: NDArray[np.uint16]) -> int | None:
+    """Return the first whole time of EVT3 words, microseconds."""
+    highs = np.flatnonzero(words >> 12 == 8)
+    lows = np.flatnonzero(words >> 12 == 6)
+    lows = lows[lows > highs[0]] if highs.size else lows[:0]
+    if not lows.size:
+        return None
+    high = highs[highs < lows[0]][-1]
+    return int(words[high] & 0xFFF) << 12 | int(words[lows[0]] & 0xFFF)
 
 
 def _signals(message: EventMessage) -> NDArray[Any]:
     words = message.words.astype(np.uint64, copy=False)
-    out = np.empty(words.size, TRIGGER_DTYPE)
-    out["t"], out["edge"] = _mono_times(words, message.time_base), words >> np.uint64(63)
+    out = np.empty(words.size, CHANNEL_DTYPE)
+    out["t"], out["p"] = _mono_times(words, message.time_base), words >> np.uint64(63)
     out["source"] = words >> np.uint64(48) & np.uint64(0x7FFF)
     return out
-
-
-def start_state() -> NDArray[np.int64]:
-    """Return the state before the first packet."""
-    state = np.zeros(10, np.int64)
-    state[[kernels.LEFT, kernels.AHEAD]] = kernels.NO_WRAP
-    return state
 
 
 def _words(message: EventMessage) -> NDArray[np.uint16]:
@@ -203,21 +211,7 @@ def _array(message: EventMessage, out: Columns) -> int:
     return n
 
 
-def _evt3(
-    message: EventMessage, state: NDArray[np.int64], booked: NDArray[np.int64], out: Columns
-) -> int:
-    none = np.empty((0, 3), np.int64)
-    return int(kernels.evt3(_words(message), state, booked, *out, none))
-
-
-def _libcaer_cmp(
-    message: EventMessage, state: NDArray[np.int64], booked: NDArray[np.int64], out: Columns
-) -> int:
-    start = message.time_base // 1000
-    return int(kernels.libcaer_cmp(_words(message), state[:3], booked, start, *out))
-
-
-def _libcaer(message: EventMessage, _: object, __: object, out: Columns) -> int:
+def _libcaer(message: EventMessage, out: Columns) -> int:
     words = message.words
     data = words.astype(np.uint32)  # the lower half
     t = (words >> np.uint64(32)).astype(np.int64) & 0x7FFFFFFF
@@ -234,7 +228,7 @@ def _libcaer(message: EventMessage, _: object, __: object, out: Columns) -> int:
     return int(t.size)
 
 
-def _mono(message: EventMessage, _: object, __: object, out: Columns) -> int:
+def _mono(message: EventMessage, out: Columns) -> int:
     words = message.words.astype(np.uint64, copy=False)
     size = words.size
     out.x[:size] = words >> np.uint64(32) & np.uint64(0xFFFF)
@@ -249,10 +243,4 @@ def _mono_times(words: NDArray[np.uint64], time_base: int) -> NDArray[np.int64]:
     return ((words & np.uint64(0xFFFFFFFF)).astype(np.int64) + rest) // 1000 + start
 
 
-_Codec = Callable[[EventMessage, NDArray[np.int64], NDArray[np.int64], Columns], int]
-_CODECS: dict[str, _Codec] = {
-    "evt3": _evt3,
-    "libcaer": _libcaer,
-    "libcaer_cmp": _libcaer_cmp,
-    "mono": _mono,
-}
+_CODECS: dict[str, Callable[[EventMessage, Columns], int]] = {"libcaer": _libcaer, "mono": _mono}

@@ -13,8 +13,9 @@ from eventkit.frames import Frames, Picture
 from eventkit.readers.images import decode_pixels
 from eventkit.readers.ros_bags import Bag, Message
 from eventkit.readers.ros_messages import IMU_DTYPE, Fields, MessageError, imu_row
-from eventkit.readers.ros_packets import TRIGGER_DTYPE, Decoder, parse_packet
+from eventkit.readers.ros_packets import Decoder, parse_packet
 from eventkit.recording import OnError
+from eventkit.triggers import CHANNEL_DTYPE
 
 # Encoding of sensor_msgs/image_encodings.hpp -> bytes of a value, values of a pixel, and which of
 # them in RGB order. The alpha channel carries no picture.
@@ -113,7 +114,7 @@ def read_side(
         for number, message in enumerate(_whole(bag, topic, on_error)):
             packet = _checked(bag, number, lambda data: parse_packet(data, bag.ros), message.data)
             parts.append(decoder.triggers(packet))
-    joined = np.concatenate([np.empty(0, TRIGGER_DTYPE), *parts])
+    joined = np.concatenate([np.empty(0, CHANNEL_DTYPE), *parts])
     if joined.size:
         found["triggers"] = joined
     return found

@@ -23,6 +23,7 @@ from eventkit.events import Events
 from eventkit.frames import Frames, Picture
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
+from eventkit.triggers import as_kinds
 from eventkit.writers.base import Contents, event_parts
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -89,7 +90,7 @@ class Aedat4Writer:
     suffixes = (".aedat4",)
 
     def losses(self, contents: Contents) -> list[str]:
-        """Return nothing: what fits is kept whole.
+        """Return the channels of triggers: the format has edges of one external input.
 
         Raises
         ------
@@ -109,6 +110,9 @@ class Aedat4Writer:
         if contents.events and contents.sensor_size is None:
             msg = "expected a sensor size, which AEDAT4 states; give --sensor-size WxH"
             raise SettingsError(msg)
+        if contents.channels:
+            told = f"{contents.triggers} triggers keep their time and edge, not their channel"
+            return [told]
         return []
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
@@ -183,7 +187,7 @@ class _Side:
 
     def __init__(self, out: _Packets, recording: Recording) -> None:
         self._out = out
-        self._frames = recording.frames
+        self._frames, signals = recording.frames, recording.triggers
         self._pictures: Iterator[Picture] = iter(())
         if self._frames is not None:
             self._pictures = self._frames.pictures(range(len(self._frames)))
@@ -192,7 +196,7 @@ class _Side:
             (stream, kind, _tables(found, layout))
             for stream, kind, layout, found in (
                 (2, b"IMUS", IMU, recording.imu),
-                (3, b"TRIG", TRIGGER, recording.triggers),
+                (3, b"TRIG", TRIGGER, None if signals is None else as_kinds(signals)),
             )
             if found is not None
         ]
@@ -233,9 +237,6 @@ def _tables(found: NDArray[Any], layout: np.dtype[Any]) -> NDArray[Any]:
     for name in (layout.names or ())[1:]:
         if name in names:
             rows[name] = found[name]
-    if "source" in (layout.names or ()) and "source" not in names:
-        # Edges as numbers 1 (rising) and 2 (falling), 3 (pulse) where there is no polarity.
-        rows["source"] = np.where(found["p"] > 0, 1, 2) if "p" in names else 3
     return rows
 
 

@@ -28,6 +28,8 @@ class Contents:
     sensor_size : (W, H) or None
     frames, triggers, imu : int
         Numbers of each.
+    channels : int
+        How many channels the triggers have; 0 where they have kinds (`eventkit.triggers`).
     """
 
     events: int
@@ -39,6 +41,7 @@ class Contents:
     frames: int = 0
     triggers: int = 0
     imu: int = 0
+    channels: int = 0
 
 
 class Writer(Protocol):

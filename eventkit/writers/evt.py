@@ -21,6 +21,7 @@ from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.readers.evt_header import OFFSET_KEY
 from eventkit.recording import Recording
+from eventkit.triggers import CHANNEL_DTYPE, as_channels
 from eventkit.writers.base import Contents, event_parts
 from eventkit.writers.evt_words import Entries, Evt2Words, Evt3Words
 
@@ -170,18 +171,9 @@ def _merged(parts: Iterator[Events], triggers: Entries) -> Iterator[Entries]:
 
 
 def _triggers(found: NDArray[Any] | None, channels: int) -> Entries:
-    """Return triggers in time order, with a channel and a level by whatever name."""
-    size = 0 if found is None else found.size
-    names = () if found is None else (found.dtype.names or ())
-
-    def column(*known: str) -> NDArray[np.int64]:
-        name = next((n for n in known if n in names and found is not None), None)
-        if name is None or found is None or found[name].dtype.kind not in "iub":
-            return np.zeros(size, np.int64)
-        return found[name].astype(np.int64)
-
-    t = column("t")
-    order = np.argsort(t, kind="stable")
-    x, p = column("source", "id") % channels, column("p", "value") & 1
-    none = np.zeros(size, np.int64)
-    return Entries(x[order], none, t[order], p[order], np.ones(size, np.bool_))
+    """Return triggers in time order, with a channel and a level."""
+    rows = np.empty(0, CHANNEL_DTYPE) if found is None else as_channels(found)
+    rows = rows[np.argsort(rows["t"], kind="stable")]
+    x, p = rows["source"].astype(np.int64) % channels, rows["p"].astype(np.int64) & 1
+    none = np.zeros(rows.size, np.int64)
+    return Entries(x, none, rows["t"].copy(), p, np.ones(rows.size, np.bool_))

@@ -20,6 +20,7 @@ from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
+from eventkit.triggers import as_channels
 from eventkit.writers.base import Contents, event_parts
 from eventkit.writers.hdf5_index import MilliIndex, PropheseeIndex, check_span
 from eventkit.writers.tables import lost_beside_events
@@ -182,11 +183,9 @@ class EcfWriter:
         found = recording.triggers
         rows = np.zeros(0 if found is None else found.size, _TRIGGER)
         if found is not None:
-            rows["t"] = found["t"]
-            for field, names in (("p", ("p", "polarity")), ("id", ("id", "channel", "source"))):
-                name = next((n for n in names if n in (found.dtype.names or ())), None)
-                if name is not None:
-                    rows[field] = found[name]
+            signals = as_channels(found)
+            for field, name in (("t", "t"), ("p", "p"), ("id", "source")):
+                rows[field] = signals[name]
         column = _column(group, "events", _TRIGGER, ECF_CHUNK, plain=True)
         column.add(rows)
         column.finish()

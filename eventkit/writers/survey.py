@@ -51,11 +51,18 @@ def survey(recording: Recording, *, ledger: Ledger | None = None) -> Contents:
         frames=len(recording.frames) if recording.frames is not None else 0,
         triggers=_size(recording.triggers),
         imu=_size(recording.imu),
+        channels=_channels(recording.triggers),
     )
 
 
 def _size(array: NDArray[Any] | None) -> int:
     return 0 if array is None else int(array.size)
+
+
+def _channels(signals: NDArray[Any] | None) -> int:
+    if signals is None or not {"source", "p"} <= set(signals.dtype.names or ()):
+        return 0
+    return len(np.unique(signals["source"]))
 
 
 def part(recording: Recording, start_us: int | None, stop_us: int | None) -> Recording:

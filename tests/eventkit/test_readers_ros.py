@@ -251,27 +251,28 @@ def libcaer_cmp_slow(words: Iterable[int], base_us: int) -> list[tuple[int, int,
 
 def evt3_slow(words: Iterable[int]) -> list[tuple[int, int, int, int]]:
     """Without the rule of wraps: for times that do not reach 2^24."""
-    high = low = y = base = p = None
+    high = y = base = p = None
+    low = 0
     found = []
     for word in words:
         kind, rest = divmod(word, 4096)
         if kind == 8:
+            low = low if rest == high else 0
             high = rest
         elif kind == 6:
-            low = rest if high is not None else None
+            low = rest
         elif kind == 0:
             y = rest % 2048
         elif kind == 3:
             base, p = rest % 2048, rest // 2048
-        elif kind in (2, 4, 5) and low is not None:
+        elif kind in (2, 4, 5) and None not in (high, y):
             t = high * 4096 + low
             if kind == 2:
-                found.append((rest % 2048, y or 0, t, rest // 2048))
-            else:
+                found.append((rest % 2048, y, t, rest // 2048))
+            elif base is not None:
                 n = 12 if kind == 4 else 8
-                found += [((base or 0) + k, y or 0, t, p or 0) for k in range(n) if rest & 1 << k]
-        if kind in (4, 5):
-            base = (base or 0) + (12 if kind == 4 else 8)
+                found += [(base + k, y, t, p) for k in range(n) if rest & 1 << k]
+                base += n
     return found
 
 
@@ -352,7 +353,7 @@ def test_evt3_state_goes_on_from_packet_to_packet_and_over_a_wrap(tmp_path: Path
         (4, 5, first, 1),
         (5, 5, (1 << 24) + 2, 0),
     ]
-    assert recording.ledger.skipped == {"trigger": 1, "other": 1, "unknown": 1}
+    assert recording.ledger.skipped == {"trigger": 1, "others": 1, "unknown": 1}
     assert recording.triggers.tolist() == [(first, 3, 1)]
     # The first packet arrived at its stamp: that is all there is to know of the camera's start.
     assert recording.t_offset_us == START_US - first
@@ -360,13 +361,13 @@ def test_evt3_state_goes_on_from_packet_to_packet_and_over_a_wrap(tmp_path: Path
 
 
 def test_words_of_evt3_before_the_first_time_are_counted(tmp_path: Path) -> None:
-    content = struct.pack("<6H", 0x2001, 0x4FFF, 0x8001, 0x2001, 0x6000, 0x2001)
+    content = struct.pack("<6H", 0x2001, 0x4FFF, 0x8001, 0x2001, 0x0005, 0x2001)
     message = ("/e", PACKET, 5, packet(1, "evt3", content, START_US))
 
     recording = eventkit.open(write_bag(tmp_path / "a.bag", "bag", [message]))
 
     assert len(recording.events) == 1
-    assert recording.ledger.skipped == {"before_time": 3}
+    assert recording.ledger.skipped == {"before_time_high": 2, "before_row": 1}
     assert recording.ledger.words == 6
 
 

@@ -17,9 +17,10 @@ from eventkit.errors import FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.frames import Frames, Picture
 from eventkit.ledger import Ledger
-from eventkit.readers.aedat4 import IMU, TRIGGER
+from eventkit.readers.aedat4 import IMU
 from eventkit.recording import Chunk, Recording
 from eventkit.testing.strategies import events as any_events
+from eventkit.triggers import KIND_DTYPE
 from eventkit.writers.aedat4 import Aedat4Writer
 from eventkit.writers.base import Contents
 
@@ -103,7 +104,7 @@ def test_side_streams_come_back(tmp_path_factory: Any, samples: int, triggers: i
     for name in IMU.names[1:]:
         imu[name] = rng.normal(size=samples)
     imu["t"] = START + np.cumsum(rng.integers(0, 10, samples))
-    signals = np.zeros(triggers, TRIGGER)
+    signals = np.zeros(triggers, KIND_DTYPE)
     signals["t"], signals["source"] = START + 7, rng.integers(0, 10, triggers)
     events = made([1, 2], [3, 4], [START, START + 20_000], [0, 1])
     sides = recording_of(events, side_data=lambda: {"imu": imu, "triggers": signals})
@@ -183,7 +184,7 @@ def written(tmp_path_factory: Any) -> tuple[Path, Events, np.ndarray]:
     )
     images = rng.integers(0, 256, (4, 260, 346, 3)).astype(np.uint8)
     frames = frames_of(images, [START + 1000 * i for i in range(4)], 300)
-    signals = np.array([(START + 9, 1), (START + 99, 2)], TRIGGER)
+    signals = np.array([(START + 9, 1), (START + 99, 2)], KIND_DTYPE)
     path = tmp_path_factory.mktemp("w") / "a.aedat4"
     write(recording_of(events, frames=frames, side_data=lambda: {"triggers": signals}), path)
     return path, events, images

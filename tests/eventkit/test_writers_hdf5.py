@@ -115,7 +115,7 @@ def test_the_layout_of_event_utils(tmp_path: Path) -> None:
 
 def test_the_layout_of_prophesee_and_its_index(tmp_path: Path) -> None:
     ev = stream()
-    triggers = np.array([(5, 1, 0), (9, 0, 0)], [("t", "<i8"), ("p", "i1"), ("id", "i2")])
+    triggers = np.array([(5, 1, 0), (9, 0, 0)], [("t", "<i8"), ("p", "i1"), ("source", "i2")])
     options = {"side_data": lambda: {"triggers": triggers}}
     path = write(hdf5.EcfWriter(), ev, tmp_path / "a.h5", **options)
     with h5py.File(path) as file:
@@ -137,7 +137,7 @@ def test_the_layout_of_prophesee_and_its_index(tmp_path: Path) -> None:
         assert (event, time) == (np.searchsorted(since, period * 2000), since[event])
     found = eventkit.open(path).triggers
     assert found is not None
-    assert found[["t", "p", "id"]].tolist() == [(5, 1, 0), (9, 0, 0)]
+    assert found[["t", "p", "source"]].tolist() == [(5, 1, 0), (9, 0, 0)]
 
 
 def test_damage_in_an_ecf_chunk_costs_that_chunk(tmp_path: Path) -> None:
