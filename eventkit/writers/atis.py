@@ -23,8 +23,7 @@ from eventkit.readers.atis import (
     TIME_BITS,
 )
 from eventkit.recording import Recording
-from eventkit.writers.base import Contents, event_parts
-from eventkit.writers.dat import side_losses
+from eventkit.writers.base import Contents, event_parts, left_out, origin_us
 
 MAX_MARKERS = 1 << 20
 """5 MB, 2 h 23 min. tonic's reader takes time that grows with markers times events."""
@@ -55,9 +54,9 @@ class AtisWriter:
                 f"{bottom}; write dat"
             )
             raise SettingsError(msg)
-        lost = side_losses(contents, "ATIS .bin")
+        lost = left_out(contents, "ATIS .bin")
         if contents.events:
-            offset = _offset(contents.first_us)
+            offset = origin_us(contents.first_us, _SPAN_US)
             _check_markers(_markers(contents.last_us - offset))
             if offset:
                 lost.append(f"times are moved by {-offset} us to begin at 0; the offset is lost")
@@ -73,7 +72,7 @@ class AtisWriter:
 
     def moved_us(self, contents: Contents) -> int:
         """Return what is added to all times for good, microseconds."""
-        return -_offset(contents.first_us) if contents.events else 0
+        return -origin_us(contents.first_us, _SPAN_US) if contents.events else 0
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write in one pass.
@@ -96,16 +95,11 @@ class AtisWriter:
         with path.open("xb") as file:
             for events in event_parts(recording, ledger):
                 if offset is None:
-                    offset = _offset(int(events.t[0]))
+                    offset = origin_us(int(events.t[0]), _SPAN_US)
                 for start in range(0, len(events), _PART):
                     part = events[start : start + _PART]
                     records, markers = _records(part, offset, markers)
                     file.write(records.data)
-
-
-def _offset(first_us: int) -> int:
-    """A first time that would need markers before the first event is made zero."""
-    return 0 if 0 <= first_us < _SPAN_US else first_us
 
 
 def _markers(t_us: int) -> int:

@@ -44,6 +44,35 @@ class Contents:
     channels: int = 0
 
 
+def left_out(contents: Contents, format: str, *, keeps: str = "events") -> list[str]:
+    """Return a sentence for each side of a recording that a format does not hold.
+
+    Parameters
+    ----------
+    contents : Contents
+    format : str
+        Its name in the sentence.
+    keeps : str
+        What it holds, as in ``events and triggers``.
+    """
+    sides = {
+        "events": contents.events,
+        "frames": contents.frames,
+        "triggers": contents.triggers,
+        "IMU samples": contents.imu,
+    }
+    return [
+        f"{count} {side} are not written: {format} holds {keeps} only"
+        for side, count in sides.items()
+        if count and side not in keeps
+    ]
+
+
+def origin_us(first_us: int, end_us: int) -> int:
+    """Return what is taken from all times: the first one, where it is not in ``[0, end_us)``."""
+    return 0 if 0 <= first_us < end_us else first_us
+
+
 class Writer(Protocol):
     """One format that recordings are written in.
 

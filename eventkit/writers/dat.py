@@ -18,11 +18,12 @@ from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.readers.dat import CLOCK_BITS, OFFSET_KEY, PLACES
 from eventkit.recording import Recording
-from eventkit.writers.base import Contents, event_parts
+from eventkit.writers.base import Contents, event_parts, left_out, origin_us
 
 LONGEST_GAP_US = (1 << (CLOCK_BITS - 1)) - 1
 """After more microseconds without an event nobody can tell a wrap from a step back."""
 
+_END_US = 1 << CLOCK_BITS
 _X_BITS, _Y_BITS, _ = PLACES[2]
 _PART = 1 << 18
 """Events that are packed at once: 2 MB."""
@@ -47,8 +48,8 @@ class DatWriter:
             most = (1 << _X_BITS) - 1
             msg = f"expected places up to {most} (14 bits), got {furthest}; write npz or hdf5"
             raise SettingsError(msg)
-        lost = side_losses(contents, "DAT")
-        offset = _offset(contents.first_us) if contents.events else 0
+        lost = left_out(contents, "DAT")
+        offset = origin_us(contents.first_us, _END_US) if contents.events else 0
         if offset:
             lost.append(
                 f"times are moved by {-offset} us to begin at 0; the header's comment "
@@ -87,7 +88,7 @@ class DatWriter:
             for events in event_parts(recording, ledger):
                 if latest is None:
                     latest = int(events.t[0])
-                    offset = _offset(latest)
+                    offset = origin_us(latest, _END_US)
                     file.write(_header(recording.sensor_size, offset))
                 _check_gaps(events.t, latest)
                 latest = int(events.t[-1])
@@ -95,24 +96,6 @@ class DatWriter:
                     file.write(_records(events[start : start + _PART], offset).data)
             if latest is None:
                 file.write(_header(recording.sensor_size, 0))
-
-
-def side_losses(contents: Contents, format: str) -> list[str]:
-    """Return one sentence for each side that a format of events alone leaves out."""
-    sides = (
-        (contents.frames, "frames"),
-        (contents.triggers, "triggers"),
-        (contents.imu, "IMU samples"),
-    )
-    return [
-        f"{count} {side} are not written: {format} holds events only"
-        for count, side in sides
-        if count
-    ]
-
-
-def _offset(first_us: int) -> int:
-    return 0 if 0 <= first_us < 1 << CLOCK_BITS else first_us
 
 
 def _header(sensor_size: tuple[int, int] | None, offset: int) -> bytes:

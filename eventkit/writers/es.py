@@ -18,8 +18,7 @@ from eventkit.kernels import es as kernels
 from eventkit.ledger import Ledger
 from eventkit.readers.es import MAGIC
 from eventkit.recording import Recording
-from eventkit.writers.base import Contents, event_parts
-from eventkit.writers.dat import side_losses
+from eventkit.writers.base import Contents, event_parts, left_out, origin_us
 
 DVS = 1
 TICK_US = 127
@@ -56,9 +55,9 @@ class EsWriter:
                 "--sensor-size, or write npz"
             )
             raise SettingsError(msg)
-        lost = side_losses(contents, "Event Stream")
+        lost = left_out(contents, "Event Stream")
         if contents.events:
-            offset = _offset(contents.first_us)
+            offset = origin_us(contents.first_us, LONGEST_START_US)
             _check_length(contents.last_us - offset)
             if offset:
                 lost.append(f"times are moved by {-offset} us to begin at 0; the offset is lost")
@@ -66,7 +65,7 @@ class EsWriter:
 
     def moved_us(self, contents: Contents) -> int:
         """Return what is added to all times for good, microseconds."""
-        return -_offset(contents.first_us) if contents.events else 0
+        return -origin_us(contents.first_us, LONGEST_START_US) if contents.events else 0
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write in one pass.
@@ -95,12 +94,8 @@ class EsWriter:
             file.write(width.to_bytes(2, "little") + height.to_bytes(2, "little"))
             for events in event_parts(recording, ledger):
                 if reached is None:
-                    reached = _offset(int(events.t[0]))
+                    reached = origin_us(int(events.t[0]), LONGEST_START_US)
                 reached = _put(file, events, height, reached, block)
-
-
-def _offset(first_us: int) -> int:
-    return 0 if 0 <= first_us < LONGEST_START_US else first_us
 
 
 def _check_length(span_us: int) -> None:

@@ -22,7 +22,7 @@ from eventkit.ledger import Ledger
 from eventkit.readers.evt_header import OFFSET_KEY
 from eventkit.recording import Recording
 from eventkit.triggers import CHANNEL_DTYPE, as_channels
-from eventkit.writers.base import Contents, event_parts
+from eventkit.writers.base import Contents, event_parts, left_out, origin_us
 from eventkit.writers.evt_words import Entries, Evt2Words, Evt3Words
 
 FURTHEST = 2047
@@ -58,17 +58,13 @@ class _EvtWriter:
             span = contents.last_us - contents.first_us
             msg = f"expected a span of at most {LONGEST_US} us, got {span} us; write npz or hdf5"
             raise SettingsError(msg)
-        lost = [
-            f"{count} {side} are not written: RAW holds events and triggers only"
-            for count, side in ((contents.frames, "frames"), (contents.imu, "IMU samples"))
-            if count
-        ]
+        lost = left_out(contents, "RAW", keeps="events and triggers")
         if contents.triggers:
             lost.append(
                 f"{contents.triggers} triggers keep their time, channel (0 to {self.channels - 1}) "
                 "and level only"
             )
-        offset = self._offset(contents.first_us)
+        offset = origin_us(contents.first_us, 1 << self.clock_bits)
         if offset:
             lost.append(
                 f"times are moved by {-offset} us to begin at 0; the header line '{OFFSET_KEY}' "
@@ -89,7 +85,7 @@ class _EvtWriter:
             offset: int | None = None
             for entries in _merged(_parts(recording, ledger), triggers):
                 if offset is None:
-                    offset = self._offset(int(entries.t[0]))
+                    offset = origin_us(int(entries.t[0]), 1 << self.clock_bits)
                     file.write(self._header(recording.sensor_size, offset))
                 file.write(words.pack(entries._replace(t=entries.t - offset)).data)
             if offset is None:
@@ -97,9 +93,6 @@ class _EvtWriter:
 
     def _words(self) -> Evt2Words | Evt3Words:
         return Evt2Words()
-
-    def _offset(self, first_us: int) -> int:
-        return 0 if 0 <= first_us < 1 << self.clock_bits else first_us
 
     def _header(self, size: tuple[int, int] | None, offset: int) -> bytes:
         name = f"EVT{self.version.removesuffix('.0').replace('.', '')}"

@@ -21,9 +21,8 @@ from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
 from eventkit.triggers import as_channels
-from eventkit.writers.base import Contents, event_parts
+from eventkit.writers.base import Contents, event_parts, left_out
 from eventkit.writers.hdf5_index import MilliIndex, PropheseeIndex, check_span
-from eventkit.writers.tables import lost_beside_events
 
 COLUMN_CHUNK = 1 << 16
 ECF_CHUNK = 16_384
@@ -54,7 +53,7 @@ class DsecWriter:
     def losses(self, contents: Contents) -> list[str]:
         """Frames, triggers and IMU are left out; longer than a day is refused."""
         check_span(contents, "DSEC's index has an entry each millisecond")
-        return lost_beside_events(contents, "HDF5 in DSEC's layout")
+        return left_out(contents, "HDF5 in DSEC's layout")
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the file."""
@@ -90,7 +89,7 @@ class XsWriter:
 
     def losses(self, contents: Contents) -> list[str]:
         """Frames, triggers and IMU; and microseconds of times that float64 cannot hold."""
-        lost = lost_beside_events(contents, "HDF5 with xs, ys, ts, ps")
+        lost = left_out(contents, "HDF5 with xs, ys, ts, ps")
         latest = max(abs(contents.first_us), abs(contents.last_us))
         if contents.events and latest >= 1_000_000 << 31:
             step = np.spacing(latest / 1e6) * 1e6

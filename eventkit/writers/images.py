@@ -19,7 +19,7 @@ from eventkit.errors import SettingsError
 from eventkit.frames import Frames, to_uint8
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
-from eventkit.writers.base import Contents
+from eventkit.writers.base import Contents, left_out
 
 HEADER = "# start_us stop_us"
 
@@ -35,14 +35,7 @@ class ImagesWriter:
         if not contents.frames:
             msg = "expected frames for a folder of images, the recording has none"
             raise SettingsError(msg)
-        sides = (
-            ("events", contents.events),
-            ("triggers", contents.triggers),
-            ("IMU samples", contents.imu),
-        )
-        return [
-            f"{count} {name} are not written: images hold none" for name, count in sides if count
-        ]
+        return left_out(contents, "a folder of images", keeps="frames")
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the folder; the events are not read."""

@@ -17,8 +17,7 @@ import numpy as np
 
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
-from eventkit.writers.base import Contents, event_parts
-from eventkit.writers.tables import lost_beside_events
+from eventkit.writers.base import Contents, event_parts, left_out
 
 TYPES: dict[str, np.dtype[Any]] = {
     "t": np.dtype("<i8"),
@@ -39,7 +38,7 @@ class NpzWriter:
 
     def losses(self, contents: Contents) -> list[str]:
         """Frames, triggers and IMU are left out."""
-        return lost_beside_events(contents, "npz")
+        return left_out(contents, "npz")
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the archive; equal events give equal bytes."""

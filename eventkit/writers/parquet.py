@@ -13,8 +13,7 @@ from pathlib import Path
 from eventkit._optional import require
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
-from eventkit.writers.base import Contents
-from eventkit.writers.tables import lost_beside_events
+from eventkit.writers.base import Contents, left_out
 
 ROW_GROUP = 1 << 20
 
@@ -27,7 +26,7 @@ class ParquetWriter:
 
     def losses(self, contents: Contents) -> list[str]:
         """Frames, triggers and IMU are left out."""
-        return lost_beside_events(contents, "Parquet")
+        return left_out(contents, "Parquet")
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the table, a row group at a time."""

@@ -11,8 +11,7 @@ import numpy as np
 
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
-from eventkit.writers.base import Contents, event_parts
-from eventkit.writers.tables import lost_beside_events
+from eventkit.writers.base import Contents, event_parts, left_out
 
 HEADER = b"t,x,y,p\n"
 _PART = 1 << 16
@@ -26,7 +25,7 @@ class CsvWriter:
 
     def losses(self, contents: Contents) -> list[str]:
         """Frames, triggers, IMU and the size of the sensor have no place in rows."""
-        lost = lost_beside_events(contents, "CSV")
+        lost = left_out(contents, "CSV")
         if contents.sensor_size is not None:
             size = f"{contents.sensor_size[0]}x{contents.sensor_size[1]}"
             lost.append(f"CSV has no place for the sensor size: read it with --sensor-size {size}")

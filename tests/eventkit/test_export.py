@@ -320,7 +320,7 @@ def test_pictures_alone_make_a_folder_and_no_event_file(tmp_path: Path) -> None:
 
     done = export(recording, tmp_path / "rgb", format="images")
 
-    assert done.losses == ("60 events are not written: images hold none",)
+    assert done.losses == ("60 events are not written: a folder of images holds frames only",)
     assert np.array_equal(eventkit.open(tmp_path / "rgb").frames.images, frames.images)
     with pytest.raises(SettingsError, match="expected frames for a folder of images"):
         export(recording_of(sample()), tmp_path / "none", format="images")
