@@ -16,7 +16,7 @@ import numpy as np
 
 import eventkit
 from eventkit.columns import Columns
-from eventkit.readers.evt_header import parse
+from eventkit.readers.prophesee.header import parse
 from eventkit.sources import Source
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"

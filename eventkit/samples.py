@@ -191,7 +191,7 @@ def decode_images(images: Sequence[bytes]) -> NDArray[np.uint8]:
         If one cannot be decoded or their shapes differ.
     """
     from eventkit.errors import FormatError
-    from eventkit.readers.images import decode_pixels
+    from eventkit.readers.images.reader import decode_pixels
 
     seen: dict[bytes, NDArray[np.uint8]] = {}
     for data in images:

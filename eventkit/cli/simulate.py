@@ -20,8 +20,8 @@ from eventkit.errors import FormatError, MissingDataError, SettingsError
 from eventkit.frames import to_uint8
 from eventkit.motion import resize_to_view
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.images import IMAGE_SUFFIXES, load_picture
-from eventkit.readers.video import VideoReader
+from eventkit.readers.images.reader import IMAGE_SUFFIXES, load_picture
+from eventkit.readers.images.video import VideoReader
 from eventkit.simulate import (
     DEGRADATIONS,
     Degradation,

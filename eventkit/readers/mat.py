@@ -21,7 +21,7 @@ from eventkit.errors import FormatError, InvalidEventsError
 from eventkit.events import field_names
 from eventkit.readers import geometry, mat5
 from eventkit.readers.base import EVENT_CHUNK, ReadOptions
-from eventkit.readers.hdf5 import open_hdf5, signs, whole_places
+from eventkit.readers.hdf5.reader import open_hdf5, signs, whole_places
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.readers.time_unit import guess_unit, microseconds

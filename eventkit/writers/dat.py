@@ -1,9 +1,10 @@
 """Prophesee DAT, version 2: the header, then 8 bytes an event.
 
-Layout: https://docs.prophesee.ai/stable/data/file_formats/dat.html and `eventkit.readers.dat`. The
-header has no date, so that equal events give equal bytes. Times are 32 bits and wrap; readers that
-follow the clock get them back over hours and days. Where the first time does not fit, all are moved
-to begin at zero, and a comment line keeps the offset, which our reader and faery's add again.
+Layout: https://docs.prophesee.ai/stable/data/file_formats/dat.html and
+`eventkit.readers.prophesee.dat`. The header has no date, so that equal events give equal bytes.
+Times are 32 bits and wrap; readers that follow the clock get them back over hours and days. Where
+the first time does not fit, all are moved to begin at zero, and a comment line keeps the offset,
+which our reader and faery's add again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
-from eventkit.readers.dat import CLOCK_BITS, OFFSET_KEY, PLACES
+from eventkit.readers.prophesee.dat import CLOCK_BITS, OFFSET_KEY, PLACES
 from eventkit.recording import Recording
 from eventkit.writers.base import Contents, event_parts, left_out, origin_us
 

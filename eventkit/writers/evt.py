@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
-from eventkit.readers.evt_header import OFFSET_KEY
+from eventkit.readers.prophesee.header import OFFSET_KEY
 from eventkit.recording import Recording
 from eventkit.triggers import CHANNEL_DTYPE, as_channels
 from eventkit.writers.base import Contents, event_parts, left_out, origin_us

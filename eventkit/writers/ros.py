@@ -30,7 +30,7 @@ from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.frames import Frames
 from eventkit.ledger import Ledger
-from eventkit.readers.ros_messages import IMU_FIELDS, typestore
+from eventkit.readers.ros.messages import IMU_FIELDS, typestore
 from eventkit.recording import Recording
 from eventkit.writers.base import Contents, event_parts
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import eventkit
 from eventkit.errors import FormatError, UnsupportedFormatError
 from eventkit.events import Events
-from eventkit.readers import dat
+from eventkit.readers.prophesee import dat
 from eventkit.testing.strategies import events
 
 SIZE = (304, 240)

@@ -21,7 +21,8 @@ import hdf5_files as make
 import eventkit
 from eventkit.errors import FormatError, SettingsError
 from eventkit.events import Events
-from eventkit.readers import hdf5_file, hdf5_guard
+from eventkit.readers.hdf5 import file as hdf5_file
+from eventkit.readers.hdf5 import guard as hdf5_guard
 
 EV = make.stream()
 DSEC = Events(x=EV.x, y=EV.y, t=EV.t + make.OFFSET_US, p=EV.p)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import eventkit
 from eventkit.errors import FormatError, MissingDataError, SettingsError, UnsupportedFormatError
-from eventkit.readers.images import decode_pixels, image_kind, list_images
+from eventkit.readers.images.reader import decode_pixels, image_kind, list_images
 
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
 GRAY = RGB[:, :, 0]

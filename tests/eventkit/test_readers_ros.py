@@ -24,8 +24,8 @@ import eventkit
 from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
-from eventkit.readers import ros_packets
-from eventkit.readers.ros_messages import MessageError, typestore
+from eventkit.readers.ros import packets as ros_packets
+from eventkit.readers.ros.messages import MessageError, typestore
 from eventkit.testing.files import known_events
 from eventkit.testing.readers import ReaderTests
 
@@ -471,7 +471,7 @@ def test_a_name_with_signs_of_urls_is_read(tmp_path: Path) -> None:
 
 
 def test_a_later_part_is_found_by_its_mark(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("eventkit.readers.ros.INDEX_EVENTS", 200)
+    monkeypatch.setattr("eventkit.readers.ros.reader.INDEX_EVENTS", 200)
     monkeypatch.setattr("eventkit.readers.stream.INDEX_EVENTS", 200)
     events = absolute(4_000)
     for kind in ("bag", "mcap", "db3"):

@@ -16,8 +16,8 @@ import eventkit
 from eventkit.errors import EventKitError, FormatError, SettingsError, UnsupportedFormatError
 from eventkit.events import Events
 from eventkit.kernels import text as kernel
-from eventkit.readers import text_layout
 from eventkit.readers.column_order import possible_orders
+from eventkit.readers.text import layout as text_layout
 from eventkit.testing.strategies import events
 
 ROWS = [(0, 4, 10, 1), (6, 0, 10, 0), (1, 1, 70_000, 0), (2, 2, 70_001, 1), (3, 3, 90_000, 1)]

@@ -17,7 +17,7 @@ from eventkit.errors import FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.frames import Frames, Picture
 from eventkit.ledger import Ledger
-from eventkit.readers.aedat4 import IMU
+from eventkit.readers.aedat.aedat4 import IMU
 from eventkit.recording import Chunk, Recording
 from eventkit.testing.strategies import events as any_events
 from eventkit.triggers import KIND_DTYPE

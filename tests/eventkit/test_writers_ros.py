@@ -18,7 +18,7 @@ from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.frames import Frames, Picture
 from eventkit.ledger import Ledger
-from eventkit.readers.ros_messages import IMU_DTYPE, typestore
+from eventkit.readers.ros.messages import IMU_DTYPE, typestore
 from eventkit.recording import Chunk, Recording
 from eventkit.testing import strategies
 from eventkit.testing.files import known_events

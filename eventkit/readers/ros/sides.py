@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
-from eventkit.readers.images import decode_pixels
-from eventkit.readers.ros_bags import Bag, Message
-from eventkit.readers.ros_messages import IMU_DTYPE, Fields, MessageError, imu_row
-from eventkit.readers.ros_packets import Decoder, parse_packet
+from eventkit.readers.images.reader import decode_pixels
+from eventkit.readers.ros.bags import Bag, Message
+from eventkit.readers.ros.messages import IMU_DTYPE, Fields, MessageError, imu_row
+from eventkit.readers.ros.packets import Decoder, parse_packet
 from eventkit.recording import OnError
 from eventkit.triggers import CHANNEL_DTYPE
 

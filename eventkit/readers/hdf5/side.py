@@ -15,8 +15,8 @@ from eventkit.events import TimeUnit
 from eventkit.frames import Frames, Picture
 from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.hdf5_file import File, faults, library, opened
-from eventkit.readers.hdf5_layouts import Layout
+from eventkit.readers.hdf5.file import File, faults, library, opened
+from eventkit.readers.hdf5.layouts import Layout
 from eventkit.readers.time_unit import microseconds
 from eventkit.sources import Source
 from eventkit.triggers import CHANNEL_DTYPE

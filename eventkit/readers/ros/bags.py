@@ -2,7 +2,7 @@
 
 Whatever `rosbags` raises at damaged bytes becomes a `FormatError`. It reads from the index at the
 end of a file; where that is missing (a recorder that was killed, a copy that was cut) and the
-caller keeps what is whole, `eventkit.readers.ros_salvage` reads in the order of the file instead.
+caller keeps what is whole, `eventkit.readers.ros.salvage` reads in the order of the file instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from eventkit._optional import require
 from eventkit.errors import EventKitError, FormatError
-from eventkit.readers import ros_salvage
+from eventkit.readers.ros import salvage as ros_salvage
 from eventkit.sources import Source
 
 ROS1_MAGIC = b"#ROSBAG V"

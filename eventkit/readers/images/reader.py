@@ -1,6 +1,6 @@
 """Image folders and single images: the RGB side of a recording.
 
-Where the times of a folder come from stands in `eventkit.readers.image_times`. Without any the
+Where the times of a folder come from stands in `eventkit.readers.images.times`. Without any the
 pictures have an order (by name) and no times.
 """
 
@@ -19,7 +19,7 @@ from eventkit._optional import require
 from eventkit.errors import FormatError, MissingDataError
 from eventkit.frames import Frames, Picture, Timing
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.image_times import INSIDE, Times, find_times
+from eventkit.readers.images.times import INSIDE, Times, find_times
 from eventkit.recording import Recording
 from eventkit.sources import Source
 

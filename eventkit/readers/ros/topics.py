@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from eventkit.errors import FormatError, SettingsError
-from eventkit.readers import ros_messages, ros_packets
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.ros_bags import Bag, Topic
-from eventkit.readers.ros_messages import EVENT_ARRAYS, EVENT_PACKETS, IMAGES, IMUS, MessageError
+from eventkit.readers.ros import messages as ros_messages
+from eventkit.readers.ros import packets as ros_packets
+from eventkit.readers.ros.bags import Bag, Topic
+from eventkit.readers.ros.messages import EVENT_ARRAYS, EVENT_PACKETS, IMAGES, IMUS, MessageError
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """ROS recordings: ROS1 ``.bag``, ROS2 ``.db3`` and MCAP, single files or folders of a split one.
 
 Events are ``EventArray`` of `dvs_msgs` and `prophesee_event_msgs`, or ``EventPacket`` of
-`event_camera_msgs` (see `eventkit.readers.ros_packets`). Where there are several topics of events,
+`event_camera_msgs` (see `eventkit.readers.ros.packets`). Where there are several topics of events,
 the caller names one; the images are those of the one image topic, or of the one that shares most of
 its name with the events.
 """
@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 
 from eventkit.columns import Buffer
 from eventkit.errors import FormatError
-from eventkit.readers import geometry, ros_packets, ros_sides
+from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
-from eventkit.readers.ros_bags import Bag, Topic, kind_of, open_bag
-from eventkit.readers.ros_messages import EVENT_PACKETS, MessageError
-from eventkit.readers.ros_packets import Decoder, EventMessage
-from eventkit.readers.ros_topics import check_definition, choose
+from eventkit.readers.ros import packets as ros_packets
+from eventkit.readers.ros import sides as ros_sides
+from eventkit.readers.ros.bags import Bag, Topic, kind_of, open_bag
+from eventkit.readers.ros.messages import EVENT_PACKETS, MessageError
+from eventkit.readers.ros.packets import Decoder, EventMessage
+from eventkit.readers.ros.topics import check_definition, choose
 from eventkit.readers.stream import INDEX_EVENTS, EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source

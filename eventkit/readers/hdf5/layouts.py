@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from eventkit.errors import FormatError, InvalidEventsError, SettingsError
 from eventkit.events import field_names
 from eventkit.readers.column_order import check_order, possible_orders
-from eventkit.readers.hdf5_file import File, library
-from eventkit.readers.hdf5_guard import refuse_bad_sizes
+from eventkit.readers.hdf5.file import File, library
+from eventkit.readers.hdf5.guard import refuse_bad_sizes
 
 MOST_OBJECTS = 10_000
 """Groups of pictures have thousands of members; nothing more is looked at."""

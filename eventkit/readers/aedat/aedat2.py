@@ -5,7 +5,7 @@ The DVS128's address is that of AEDAT1. A DAVIS address holds, from the top: bit
 30-22 the row; 21-12 the column; 11-10 a kind; 9-0 a sample. Type 0 is an event (kinds 0 OFF, 2 ON)
 or an external signal (1 and 3); type 1 a reset read (kind 0) or signal read (1) of one pixel of a
 frame, or (3) one of the seven words of an IMU sample, its number in bits 30-28 and its value in
-bits 27-12. `eventkit.readers.jaer` says from which corner and which polarity.
+bits 27-12. `eventkit.readers.aedat.jaer` says from which corner and which polarity.
 
 The chip decides the layout. It is taken from the header (``AEChip``, else ``HardwareInterface``);
 from ``--sensor-size`` (128x128 is a DVS128, anything else a DAVIS); else from the words: a DVS128
@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from eventkit.errors import FormatError
 from eventkit.frames import Frames
 from eventkit.readers import geometry
-from eventkit.readers.aedat1 import EXTERNAL, bound, triggers
-from eventkit.readers.aedat2_frames import read_frames
-from eventkit.readers.base import ReadOptions
-from eventkit.readers.jaer import (
+from eventkit.readers.aedat.aedat1 import EXTERNAL, bound, triggers
+from eventkit.readers.aedat.aedat2_frames import read_frames
+from eventkit.readers.aedat.jaer import (
     DAVIS,
     DVS128,
     Chip,
@@ -37,6 +36,7 @@ from eventkit.readers.jaer import (
     decode,
     read_header,
 )
+from eventkit.readers.base import ReadOptions
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source

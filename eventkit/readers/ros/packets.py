@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from eventkit.columns import Columns
 from eventkit.kernels import ros as kernels
 from eventkit.readers.clock import Clock
-from eventkit.readers.evt_encodings import evt3_encoding
-from eventkit.readers.ros_messages import Fields, MessageError, event_records
+from eventkit.readers.prophesee.encodings import evt3_encoding
+from eventkit.readers.ros.messages import Fields, MessageError, event_records
 from eventkit.triggers import CHANNEL_DTYPE
 
 ENCODINGS = ("evt3", "libcaer", "libcaer_cmp", "mono")

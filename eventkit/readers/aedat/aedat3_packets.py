@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from eventkit.errors import FormatError
-from eventkit.readers.jaer import chip_named
+from eventkit.readers.aedat.jaer import chip_named
 from eventkit.sources import Source
 
 MAGIC = b"#!AER-DAT3."

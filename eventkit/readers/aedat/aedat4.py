@@ -1,9 +1,9 @@
 """AEDAT4 (iniVation): events, frames, IMU and triggers.
 
-The container is `eventkit.readers.aedat4_packets`. Only packets of the stream that is asked for are
-decompressed, and decoding starts again at any packet, so `between` seeks. The schemas are those of
-https://gitlab.com/inivation/dv/dv-processing (``data/*.fbs``): an event is a struct of 16 bytes; a
-frame has an OpenCV type number as its format, and colours are blue, green, red.
+The container is `eventkit.readers.aedat.aedat4_packets`. Only packets of the stream that is asked
+for are decompressed, and decoding starts again at any packet, so `between` seeks. The schemas are
+those of https://gitlab.com/inivation/dv/dv-processing (``data/*.fbs``): an event is a struct of 16
+bytes; a frame has an OpenCV type number as its format, and colours are blue, green, red.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventkit.errors import FormatError, SettingsError
 from eventkit.frames import Frames, Picture
 from eventkit.kernels.aedat import unpack_structs
 from eventkit.readers import geometry
-from eventkit.readers.aedat4_packets import (
+from eventkit.readers.aedat.aedat4_packets import (
     MAGIC,
     BrokenTableError,
     Header,

@@ -3,7 +3,7 @@
 There is no one specification. Read are rows of x, y, t and p in any order, separated by commas,
 semicolons, or spaces and tabs: the Event Camera Dataset and E2VID (``t x y p`` in seconds, the
 latter with ``W H`` in the first line), faery (``t,x,y,p``), pandas and Polars (with a header).
-Layout and unit are found by `eventkit.readers.text_layout`. Lines that are empty or start with
+Layout and unit are found by `eventkit.readers.text.layout`. Lines that are empty or start with
 ``#`` or ``%`` are skipped and counted; so are, under ``skip``, rows that are no event.
 
 A last row without a newline may be cut. It is kept if it has all columns and the last of them is
@@ -23,7 +23,7 @@ from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.readers.text_layout import LONGEST_LINE, Layout, read_layout, recognise
+from eventkit.readers.text.layout import LONGEST_LINE, Layout, read_layout, recognise
 from eventkit.recording import Recording
 from eventkit.sources import PIECE_BYTES, Source
 

@@ -12,7 +12,7 @@ then one time or the start and stop of the exposure. Looked for, in this order:
   ``images/left/rectified`` or ``images/data``; ``images.txt`` and ``rgb.txt`` if they name them;
 - the names of the pictures themselves, where they step as times do.
 
-What was found, and the unit it was taken to be in (`eventkit.readers.image_units`), is said in
+What was found, and the unit it was taken to be in (`eventkit.readers.images.units`), is said in
 a note.
 """
 
@@ -30,7 +30,14 @@ from numpy.typing import NDArray
 
 from eventkit.errors import FormatError
 from eventkit.events import TimeUnit
-from eventkit.readers.image_units import NUMBER, UNIT_NAMES, WHOLE, exact_us, median_step, tell_unit
+from eventkit.readers.images.units import (
+    NUMBER,
+    UNIT_NAMES,
+    WHOLE,
+    exact_us,
+    median_step,
+    tell_unit,
+)
 
 MAX_TABLE_BYTES = 64 << 20
 INSIDE = (

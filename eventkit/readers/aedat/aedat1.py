@@ -2,8 +2,8 @@
 
 Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-1.0.html.
 Bits of the address: 15 an external signal, 14-8 the row, 7-1 the column, 0 the polarity;
-`eventkit.readers.jaer` says from which corner and which polarity. The format has no geometry: the
-DVS128, 128x128, is the chip of that version.
+`eventkit.readers.aedat.jaer` says from which corner and which polarity. The format has no
+geometry: the DVS128, 128x128, is the chip of that version.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.readers import geometry
+from eventkit.readers.aedat.jaer import Records, chip_named, decode, read_header
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.jaer import Records, chip_named, decode, read_header
 from eventkit.readers.stream import EventStream
 from eventkit.recording import Recording
 from eventkit.sources import Source

@@ -20,14 +20,14 @@ from eventkit.columns import Buffer, Columns
 from eventkit.errors import FormatError
 from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.evt_encodings import (
+from eventkit.readers.policy import RawChunk
+from eventkit.readers.prophesee.encodings import (
     Encoding,
     evt2_encoding,
     evt3_encoding,
     evt21_encoding,
 )
-from eventkit.readers.evt_header import Header, identify, parse, word_order
-from eventkit.readers.policy import RawChunk
+from eventkit.readers.prophesee.header import Header, identify, parse, word_order
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source

@@ -16,8 +16,8 @@ from eventkit import ecf
 from eventkit.columns import Buffer, Columns
 from eventkit.errors import FormatError
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.hdf5_file import File, faults, filters, opened
-from eventkit.readers.hdf5_layouts import Layout
+from eventkit.readers.hdf5.file import File, faults, filters, opened
+from eventkit.readers.hdf5.layouts import Layout
 from eventkit.readers.policy import RawChunk
 from eventkit.sources import Source
 

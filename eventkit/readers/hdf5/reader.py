@@ -1,6 +1,6 @@
 """HDF5: DSEC, MVSEC, event_utils and E2VID, RVT, TUM-VIE, M3ED, v2e, Prophesee with ECF.
 
-`eventkit.readers.hdf5_layouts` tells where the columns stand. They are read in slices of whole
+`eventkit.readers.hdf5.layouts` tells where the columns stand. They are read in slices of whole
 chunks, so memory holds a slice, and a mark is a row. The file is open only while events are read.
 
 ``t_offset`` (DSEC) is added: ``events.t`` is the absolute time, as `Events.from_structured` and the
@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from eventkit.columns import Buffer
 from eventkit.errors import FormatError
 from eventkit.events import TimeUnit
-from eventkit.readers import hdf5_ecf, hdf5_side
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.hdf5_file import File, faults, opened, start_of
-from eventkit.readers.hdf5_layouts import LOOK_ROWS, Layout, find
+from eventkit.readers.hdf5 import ecf as hdf5_ecf
+from eventkit.readers.hdf5 import side as hdf5_side
+from eventkit.readers.hdf5.file import File, faults, opened, start_of
+from eventkit.readers.hdf5.layouts import LOOK_ROWS, Layout, find
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import INDEX_EVENTS, EventStream
 from eventkit.readers.time_unit import UNITS, guess_unit, microseconds

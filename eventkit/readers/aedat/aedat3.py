@@ -1,8 +1,8 @@
 """AEDAT3.1 (cAER, 2016): polarity events, frames, IMU samples, external signals.
 
-The container is `eventkit.readers.aedat3_packets`. (0, 0) is the upper left corner, as here. The
-time of an event is ``overflows << 31 | time``; each packet says how often its clock has overflown,
-so nothing is guessed. An event whose lowest bit is 0 is invalid: dropped, and counted.
+The container is `eventkit.readers.aedat.aedat3_packets`. (0, 0) is the upper left corner, as here.
+The time of an event is ``overflows << 31 | time``; each packet says how often its clock has
+overflown, so nothing is guessed. An event whose lowest bit is 0 is invalid: dropped, and counted.
 
 After a TIMESTAMP_RESET the times start from zero again, and nothing says how long the reset took:
 what follows goes backwards, and by the policy. Frames hold 16 bits a pixel, "normalized to 16 bit
@@ -24,7 +24,7 @@ from eventkit.errors import FormatError, SettingsError
 from eventkit.frames import Frames, Picture
 from eventkit.kernels.aedat import pick_polarity
 from eventkit.readers import geometry
-from eventkit.readers.aedat3_packets import (
+from eventkit.readers.aedat.aedat3_packets import (
     FRAME,
     FRAME_HEAD_BYTES,
     IMU6,

@@ -21,7 +21,7 @@ from typing import Any
 from eventkit import ecf
 from eventkit._optional import require
 from eventkit.errors import EventKitError, FormatError
-from eventkit.readers.hdf5_guard import refuse_bad_heaps
+from eventkit.readers.hdf5.guard import refuse_bad_heaps
 from eventkit.sources import Source
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

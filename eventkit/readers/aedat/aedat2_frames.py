@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
 from eventkit.kernels import aedat
-from eventkit.readers.jaer import Chip, Records
+from eventkit.readers.aedat.jaer import Chip, Records
 
 MAX_ADC = 1023
 

@@ -1,0 +1,1 @@
+"""iniVation's AEDAT 1 to 4."""

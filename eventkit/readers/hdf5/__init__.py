@@ -1,0 +1,1 @@
+"""HDF5 in the layouts of data sets and cameras."""

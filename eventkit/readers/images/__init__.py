@@ -1,0 +1,1 @@
+"""Pictures: folders of images with their times, and video."""

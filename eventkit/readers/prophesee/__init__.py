@@ -1,0 +1,1 @@
+"""Prophesee RAW and DAT."""

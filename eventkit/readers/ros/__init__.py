@@ -1,0 +1,1 @@
+"""Bags of ROS 1 and ROS 2."""

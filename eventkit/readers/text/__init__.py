@@ -1,0 +1,1 @@
+"""Text, a row an event."""
