@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
@@ -65,7 +65,7 @@ class Source:
         self._archive: Source | None = None
         self._fs: Any = None
         self._remote = ""
-        self._mode = 0
+        self._status: os.stat_result | None = None
         if self.name.startswith("zip://") and "::" in self.name:
             member, _, archive = self.name.removeprefix("zip://").partition("::")
             self._member, self._archive = member, Source(archive)
@@ -77,7 +77,7 @@ class Source:
                 msg = f"{self.name}: no such object"
                 raise MissingDataError(msg)
         else:
-            self._mode = self._stat().st_mode
+            self._status = self._stat()
 
     def __str__(self) -> str:
         return self.name
@@ -113,7 +113,7 @@ class Source:
             return False
         if self._fs is not None:
             return bool(self._fs.isdir(self._remote))
-        return stat.S_ISDIR(self._mode)
+        return self._status is not None and stat.S_ISDIR(self._status.st_mode)
 
     @cached_property
     def compression(self) -> str:
@@ -141,7 +141,8 @@ class Source:
     def inner_name(self) -> str:
         """Name of the file without folders and without ``.gz``, ``.zst`` ..."""
         name = self._member if self._member is not None else self.name
-        name = PurePosixPath(name.replace(os.sep, "/")).name
+        # Not by pathlib, which takes a tenth of the time of reading a small file.
+        name = name.replace(os.sep, "/").rstrip("/").rpartition("/")[2]
         if self.compression and name.lower().endswith(COMPRESSED_SUFFIXES):
             name = name[: name.rindex(".")]
         return name
@@ -149,7 +150,7 @@ class Source:
     @cached_property
     def suffix(self) -> str:
         """Suffix of `inner_name` with the dot, lower case."""
-        return PurePosixPath(self.inner_name).suffix.lower()
+        return os.path.splitext(self.inner_name)[1].lower()
 
     @cached_property
     def size(self) -> int | None:
@@ -284,7 +285,7 @@ class Source:
                 return cast("BinaryIO", archive.open(str(self._member)))
         if self._fs is not None:
             return cast("BinaryIO", self._fs.open(self._remote, "rb"))
-        if not stat.S_ISREG(self._mode):
+        if self._status is not None and not stat.S_ISREG(self._status.st_mode):
             msg = f"{self.name}: expected a file, got a pipe or device; write it to a file first"
             raise SettingsError(msg)
         return open(self.name, "rb")
