@@ -53,6 +53,10 @@ class FormatError(EventKitError, ValueError):
         self.offset = offset
         self.reason = reason
 
+    def as_dict(self) -> dict[str, object]:
+        """Return reason, offset and message, as a ledger books them."""
+        return {"reason": self.reason, "offset": self.offset, "message": self.message}
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive the default pickling, and tasks
         # send them from worker processes.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from eventkit.columns import EVENT_CHUNK as EVENT_CHUNK
+from eventkit.errors import FormatError
 from eventkit.events import TimeUnit
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,8 @@ class ReadOptions:
         Order of the columns of formats that do not name them, as in ``txyp``.
     topic : str, optional
         Which topic or stream of a file that holds several.
+    side_faults : list of dict
+        Receives the faults of frames, triggers and IMU samples; see `book`.
     """
 
     on_error: OnError = "raise"
@@ -36,6 +43,39 @@ class ReadOptions:
     time_unit: TimeUnit | None = None
     columns: str | None = None
     topic: str | None = None
+    side_faults: list[dict[str, object]] = field(default_factory=list, compare=False)
+
+    @property
+    def strict(self) -> bool:
+        """Whether the first fault ends the reading."""
+        return self.on_error == "raise"
+
+    def book(self, fault: FormatError) -> None:
+        """Raise a fault of what stands beside the events, or note it and go on.
+
+        Raises
+        ------
+        FormatError
+            Under ``raise``.
+        """
+        if self.strict:
+            raise fault
+        # Frames, triggers and IMU samples are passes of their own that may meet the same fault.
+        if fault.as_dict() not in self.side_faults:
+            self.side_faults.append(fault.as_dict())
+
+    @contextmanager
+    def booking(self) -> Iterator[None]:
+        """Book the fault that ends this block."""
+        try:
+            yield
+        except FormatError as fault:
+            self.book(fault)
+
+    def whole(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Yield what stands beside the events up to the first fault, which is booked."""
+        with self.booking():
+            yield from items
 
 
 class Reader(Protocol):

@@ -21,10 +21,11 @@ from eventkit.errors import FormatError, InvalidEventsError
 from eventkit.events import field_names
 from eventkit.readers import geometry, mat5
 from eventkit.readers.base import EVENT_CHUNK, ReadOptions
-from eventkit.readers.hdf5.reader import open_hdf5, signs, whole_places
+from eventkit.readers.hdf5.reader import open_hdf5
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.readers.time_unit import guess_unit, microseconds
+from eventkit.readers.table import Cleaner, bytes_from
+from eventkit.readers.time_unit import guess_unit
 from eventkit.recording import Recording
 from eventkit.sources import Source
 
@@ -61,13 +62,15 @@ class MatReader:
             notes.append(f"times taken as {unit}: {why}; --time-unit overrides")
 
         def decode(_buffer: object, mark: object) -> Iterator[RawChunk]:
-            first = mark if isinstance(mark, int) else 0
+            first, low = mark if isinstance(mark, tuple) else (0, 1)
+            strict = options.strict
+            cleaner = Cleaner(source.name, unit, strict=strict, seen=first, low=low, origin=one)
             rows, claimed = _lengths(columns)
             for start in range(first, rows, EVENT_CHUNK):
                 stop = min(start + EVENT_CHUNK, rows)
                 part = {name: column[start:stop] for name, column in columns.items()}
-                t, bad_t = microseconds(part["t"], unit)
-                yield _raw(source, part, t, bad_t, one, start, options)
+                # Version 5 is compressed as a whole: events have no bytes of their own.
+                yield cleaner.chunk(part, locate=bytes_from(mat5.HEADER_BYTES), mark=cleaner.mark)
             if rows < claimed:
                 msg = (
                     f"expected columns of one length, got {rows} to {claimed}: the file is cut; "
@@ -94,41 +97,6 @@ class MatReader:
 def _lengths(columns: _Columns) -> tuple[int, int]:
     sizes = [column.size for column in columns.values()]
     return min(sizes), max(sizes)
-
-
-def _raw(
-    source: Source,
-    part: _Columns,
-    t: NDArray[np.int64],
-    bad_t: NDArray[np.bool_] | None,
-    one: int,
-    start: int,
-    options: ReadOptions,
-) -> RawChunk:
-    x, bad_x = whole_places(part["x"])
-    y, bad_y = whole_places(part["y"])
-    p, bad_p = signs(part["p"])
-    if one:
-        x, y = x.astype(np.int64) - one, y.astype(np.int64) - one
-        if x.size and min(x.min(), y.min()) >= 0 and max(x.max(), y.max()) <= 65535:
-            x, y = x.astype(np.uint16), y.astype(np.uint16)
-    masks = [mask for mask in (bad_t, bad_x, bad_y, bad_p) if mask is not None]
-    if not masks:
-        return RawChunk(x=x, y=y, t=t, p=p, words=t.size, mark=start)
-    bad = np.logical_or.reduce(masks)
-    if options.on_error == "raise":
-        i = int(np.argmax(bad))
-        got = ", ".join(f"{name}={part[name][i]}" for name in "xytp")
-        msg = (
-            f"expected whole pixels, a finite time and a sign at event {start + i}, got {got}; "
-            "--on-error skip drops and counts such events"
-        )
-        raise FormatError(msg, path=source.name, offset=mat5.HEADER_BYTES, reason="bad_value")
-    good = ~bad
-    return RawChunk(
-        x=x[good], y=y[good], t=t[good], p=p[good], words=t.size,
-        dropped={"bad_value": t[bad]}, mark=start,
-    )  # fmt: skip
 
 
 def _load(source: Source, options: ReadOptions) -> tuple[_Columns, str]:

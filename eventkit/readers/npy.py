@@ -25,7 +25,7 @@ from eventkit.readers.arrays import (
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.readers.table import Cleaner
+from eventkit.readers.table import Cleaner, bytes_from
 from eventkit.recording import Recording
 from eventkit.sources import Source
 
@@ -58,7 +58,7 @@ class NpyReader:
             lanes = _lanes(source, options)
             unit, notes = settle_unit(lanes, options.time_unit, source.name)
         found = geometry.settle(source, options.sensor_size)
-        strict = options.on_error == "raise"
+        strict = options.strict
         return Recording(
             path=source.path,
             format=self.name,
@@ -109,7 +109,7 @@ def _decode(
         for at, columns in lanes.parts(first):
             offset = lane.start + at * lane.stride
             mark = (at, cleaner.low)
-            yield cleaner.chunk(columns, offset=offset, stride=lane.stride, mark=mark)
+            yield cleaner.chunk(columns, locate=bytes_from(offset, lane.stride), mark=mark)
 
 
 @contextmanager

@@ -83,10 +83,10 @@ class NpzReader:
         try:
             plan = _plan(source, options)
         except FormatError as err:
-            if options.on_error == "raise":
+            if options.strict:
                 raise
             plan = err  # booked as a fault when the events are read
-        strict = options.on_error == "raise"
+        strict = options.strict
         return Recording(
             path=source.path,
             format=self.name,

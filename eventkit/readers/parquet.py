@@ -23,7 +23,7 @@ from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.readers.table import Cleaner, check_types
+from eventkit.readers.table import Cleaner, bytes_from, check_types
 from eventkit.readers.time_unit import guess_unit
 from eventkit.recording import Recording
 from eventkit.sources import Source
@@ -56,7 +56,7 @@ class ParquetReader:
             unit, notes = _unit(table, names, keys.get(b"t_unit"), options.time_unit, source)
             rows = int(table.metadata.num_rows)
         found = geometry.settle(source, options.sensor_size, (size, "metadata of the schema"))
-        strict = options.on_error == "raise"
+        strict = options.strict
         return Recording(
             path=source.path,
             format=self.name,
@@ -179,7 +179,7 @@ def _decode(
                 offset = _offset(table, group, names["t"])
                 check_types({k: v.dtype for k, v in columns.items()}, source.name, offset=offset)
                 # Where a value stands inside a page is not known; the row group is.
-                yield cleaner.chunk(columns, offset=offset, mark=mark)
+                yield cleaner.chunk(columns, locate=bytes_from(offset), mark=mark)
                 mark = None
 
 

@@ -61,6 +61,8 @@ class RawChunk:
         ``locate(i)`` is the byte of event ``i`` where it cannot be computed from the above.
     mark : object, optional
         What the decoder needs to start again at this chunk.
+    fault : FormatError, optional
+        What stands right behind these events and ends the reading.
     """
 
     x: NDArray[Any]
@@ -75,6 +77,7 @@ class RawChunk:
     dropped: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     locate: Callable[[int], int | None] | None = None
     mark: object = None
+    fault: FormatError | None = None
 
     def byte_of(self, event: int) -> int | None:
         """Where event ``event`` of this chunk stands in the file."""
@@ -130,7 +133,9 @@ class Judge:
         if columns is None:
             inside, outside = self._placed(raw)
             columns, found = self._in_order(inside, final=self.on_error == "raise")
-            dropped.update({"outside": outside, **found})
+            for reason, times in {"outside": outside, **found}.items():
+                # The decoder may have met some of that kind itself.
+                dropped[reason] = np.concatenate([dropped.get(reason, times[:0]), times])
         self.seen += raw.t.size
         return columns, self._booked(columns, dropped)
 
@@ -196,6 +201,8 @@ class Judge:
         settled = check.judge(
             columns.t, self.latest, JITTER_US, verdict, 0 if final else check.LONGEST_SPIKE
         )
+        if not final and self.latest == check.NEVER and check.KEEP not in verdict[:settled]:
+            settled = 0  # a drop is booked where the stream stands, which is not known yet
         columns, verdict = self._hold(columns, settled), verdict[:settled]
         t, stood = columns.t, self._stood(columns.t, verdict)
         keep, early = verdict == check.KEEP, verdict == check.JITTER

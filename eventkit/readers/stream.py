@@ -127,13 +127,14 @@ class EventStream:
     def _decoded(self, buffer: Buffer, mark: object, ledger: Ledger) -> Iterator[RawChunk]:
         """Decode until the end; the policies that go on take damage for the end, and note it."""
         try:
-            yield from self.decode(buffer, mark)
+            for raw in self.decode(buffer, mark):
+                yield raw
+                if raw.fault is not None:
+                    raise raw.fault
         except FormatError as fault:
             if self.on_error == "raise":
                 raise
-            ledger.faults.append(
-                {"reason": fault.reason, "offset": fault.offset, "message": fault.message}
-            )
+            ledger.faults.append(fault.as_dict())
 
     def _remember(self, judge: Judge, raw: RawChunk) -> None:
         """Note a place to start again, if it is new and far enough from the last one."""

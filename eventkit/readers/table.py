@@ -1,13 +1,13 @@
 """From columns of any number type to a raw chunk: for formats that are tables.
 
 A row is no event (``bad_row``) if a place is no whole number, a time no number, or a polarity
-neither of the two that the file uses. Whether a place lies on the sensor and a time is in order is
-judged later, as for every format.
+neither of the two that the file uses: 1, and of -1 and 0 the one that more of its first rows have.
+Whether a place lies on the sensor and a time is in order is judged later, as for every format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from eventkit.events import TimeUnit
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.time_unit import microseconds
 
-_KINDS = {"x": "iuf", "y": "iuf", "t": "iuf", "p": "iufb"}
+_KINDS = {"x": "iufb", "y": "iufb", "t": "iuf", "p": "iufb"}
 _WANTED = {
     "x": "whole pixel numbers in 'x'",
     "y": "whole pixel numbers in 'y'",
@@ -45,6 +45,11 @@ def check_types(
             raise FormatError(msg, path=name, offset=offset, reason="bad_value")
 
 
+def bytes_from(offset: int | None, stride: int = 0) -> Callable[[int], int | None]:
+    """Return where rows stand of which the first is at ``offset``; None where none has a byte."""
+    return lambda row: None if offset is None else offset + row * stride
+
+
 @dataclass(slots=True)
 class Cleaner:
     """Makes raw chunks; one for each reading.
@@ -55,11 +60,15 @@ class Cleaner:
         For messages.
     unit : {"us", "s", "ms", "ns"}
     strict : bool
-        Raise for the first bad row.
+        The first bad row ends the reading.
     low : int
         The lower polarity met so far: 0 or -1, 1 for neither.
     seen : int
         Rows so far.
+    offset_us : int, microseconds
+        Added to every time.
+    origin : int
+        Where places count from: 1 in MATLAB.
     """
 
     name: str
@@ -67,13 +76,19 @@ class Cleaner:
     strict: bool
     low: int = 1
     seen: int = 0
+    offset_us: int = 0
+    origin: int = 0
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """What a reading that starts at the next row has to know: ``seen`` and ``low``."""
+        return self.seen, self.low
 
     def chunk(
         self,
         columns: Mapping[str, NDArray[Any]],
         *,
-        offset: int | None = None,
-        stride: int = 0,
+        locate: Callable[[int], int | None] | None = None,
         mark: object = None,
     ) -> RawChunk:
         """Return columns x, y, t, p of one length as a raw chunk.
@@ -81,27 +96,33 @@ class Cleaner:
         Parameters
         ----------
         columns : mapping of (N,) arrays
-        offset, stride : int, bytes
-            Where row 0 stands, and how far the next one is from it.
+        locate : callable
+            ``locate(row)`` is the byte of a row of these.
         mark : object
             See `RawChunk`.
 
         Raises
         ------
         FormatError
-            With ``strict``, for a row that is no event.
+            Whatever the policy, where most places have fractions: they are no pixels.
         """
-        x, bad_x = _places(columns["x"])
-        y, bad_y = _places(columns["y"])
         t, bad_t = microseconds(columns["t"], self.unit)
+        if self.offset_us:
+            t = t + self.offset_us
+        x, bad_x = _places(columns["x"], self.origin)
+        y, bad_y = _places(columns["y"], self.origin)
         p, bad_p = self._polarities(columns["p"])
-        rows = t.size
-        bad, index = _either(bad_x, bad_y, bad_t, bad_p), None
-        if bad is not None and bad.any():
-            if self.strict:
-                masks = {"x": bad_x, "y": bad_y, "t": bad_t, "p": bad_p}
-                self._refuse(columns, masks, int(np.argmax(bad)), offset, stride)
+        byte = locate or bytes_from(None)
+        rows, fault, index = t.size, None, None
+        masks = {"x": bad_x, "y": bad_y, "t": bad_t, "p": bad_p}
+        bad = _either(*masks.values())
+        if bad is not None:
             index = np.flatnonzero(~bad)
+            first = int(np.argmax(bad))
+            if self.strict or _no_pixels(columns, masks):
+                fault = self._fault(columns, masks, first, byte(first))
+                index = index[:first]
+                rows = first
             x, y, t, p = x[index], y[index], t[index], p[index]
         self.seen += rows
         return RawChunk(
@@ -110,11 +131,10 @@ class Cleaner:
             t=t,
             p=p,
             words=rows,
-            offset=offset,
-            stride=stride,
-            index=index,
             skipped={"bad_row": rows - t.size} if t.size < rows else {},
+            locate=lambda event: byte(event if index is None else int(index[event])),
             mark=mark,
+            fault=fault,
         )
 
     def _polarities(self, values: NDArray[Any]) -> tuple[NDArray[np.int8], Bad]:
@@ -125,19 +145,17 @@ class Cleaner:
             ), None
         on = values == 1
         if self.low == 1 and not on.all():
-            signed = values.dtype.kind != "u" and bool((values == -1).any())
-            self.low = -1 if signed else 0 if bool((values == 0).any()) else 1
+            self.low = lower_polarity(values)
         bad = ~(on | (values == self.low)) if self.low < 1 else ~on
         return on.astype(np.int8), bad if bad.any() else None
 
-    def _refuse(
+    def _fault(
         self,
         columns: Mapping[str, NDArray[Any]],
         masks: Mapping[str, Bad],
         row: int,
         offset: int | None,
-        stride: int,
-    ) -> None:
+    ) -> FormatError:
         column = next(name for name, bad in masks.items() if bad is not None and bad[row])
         wanted = _WANTED[column]
         if column == "p" and self.low < 1:
@@ -146,21 +164,48 @@ class Cleaner:
             f"expected {wanted}, got {columns[column][row]} at event {self.seen + row}; "
             "--on-error skip leaves such rows out and counts them"
         )
-        at = None if offset is None else offset + row * stride
-        raise FormatError(msg, path=self.name, offset=at, reason="bad_value")
+        return FormatError(msg, path=self.name, offset=offset, reason="bad_value")
 
 
-def _places(values: NDArray[Any]) -> tuple[NDArray[Any], Bad]:
-    """Return integers, which the sensor check judges one by one."""
-    if values.dtype.kind in "iu":
-        return values, None
-    with np.errstate(invalid="ignore"):
-        bad = ~((values == np.floor(values)) & (np.abs(values) < 2**53))
-    if bad.any():
-        return np.where(bad, 0, values).astype(np.int64), bad
-    return values.astype(np.int64), None
+def lower_polarity(values: NDArray[Any]) -> int:
+    """Return which of -1 and 0 more of some polarities are; 1 if none is."""
+    signed = 0 if values.dtype.kind == "u" else int(np.count_nonzero(values == -1))
+    zeros = int(np.count_nonzero(values == 0))
+    if signed == zeros == 0:
+        return 1
+    return -1 if signed > zeros else 0
+
+
+def _places(values: NDArray[Any], origin: int) -> tuple[NDArray[Any], Bad]:
+    """Return integers, uint16 where all fit; the sensor check judges the others one by one."""
+    bad: Bad = None
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            bad = ~((values == np.floor(values)) & (np.abs(values) < 2**53))
+        bad = bad if bad.any() else None
+        values = values if bad is None else np.where(bad, origin, values)
+    if values.dtype == np.uint16 and not origin:
+        return values, bad
+    if values.dtype.kind == "f" or origin:
+        values = values.astype(np.int64) - origin
+    inside = values.dtype.kind == "b" or not values.size or _fits(values)
+    return values.astype(np.uint16 if inside else values.dtype.newbyteorder("=")), bad
+
+
+def _fits(values: NDArray[Any]) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 65535)
 
 
 def _either(*masks: Bad) -> Bad:
-    there = [mask for mask in masks if mask is not None]
+    there = [mask for mask in masks if mask is not None and mask.any()]
     return np.logical_or.reduce(there) if there else None
+
+
+def _no_pixels(columns: Mapping[str, NDArray[Any]], masks: Mapping[str, Bad]) -> bool:
+    """Whether most places have fractions, as after rectification: no damage, and no pixels."""
+    return any(
+        mask is not None and mask.size > 1 and columns[name].dtype.kind == "f" and mask.mean() > 0.5
+        and bool((np.isfinite(columns[name]) & mask).mean() > 0.5)
+        for name, mask in masks.items()
+        if name in "xy"
+    )  # fmt: skip

@@ -507,3 +507,20 @@ def test_a_clock_of_two_hours_wraps_and_a_swapped_pair_at_the_wrap_moves_nothing
     found = Clock(bits).unwrap(swapped)
     assert np.array_equal(np.sort(found), truth)
     assert np.array_equal(found[wrap + 2 :], truth[wrap + 2 :])
+
+
+def test_what_a_decoder_dropped_itself_is_counted_with_what_lies_outside() -> None:
+    chunk = raw([1, 99, 2], [5, 6, 7], dropped={"outside": np.array([4])})
+
+    found, ledger = read([chunk], "skip")
+
+    assert drops(found) == {"outside": [4, 6]}
+    assert (ledger.decoded, ledger.kept, times([chunk])) == (4, 2, [5, 7])
+
+
+def test_what_stands_before_a_fault_is_judged_first() -> None:
+    """The first fault of a file is named, in whatever order the checks run."""
+    fault = FormatError("expected sense, got none", path="a", offset=9)
+
+    with pytest.raises(FormatError, match="got 5 us after 100000 us"):
+        read([raw([1, 2], [100_000, 5], fault=fault)], "raise")

@@ -124,7 +124,7 @@ class DatReader:
         )
         if header.event_type == TRIGGER:
             recording.notes.append("the file holds external triggers only")
-            recording.side_data = lambda: _triggers(source, header, t_offset_us, options.on_error)
+            recording.side_data = lambda: _triggers(source, header, t_offset_us, options)
             recording.source = EventStream(
                 lambda _, mark: iter(()),
                 path=source.name,
@@ -291,7 +291,10 @@ def _polarities(source: Source, raw: RawChunk, on_error: OnError) -> RawChunk:
         msg = (
             f"expected polarity 0 or 1, got {int(raw.p[first])}; --on-error skip drops such events"
         )
-        raise FormatError(msg, path=source.name, offset=raw.byte_of(first), reason="bad_value")
+        at = raw.byte_of(first)
+        fault = FormatError(msg, path=source.name, offset=at, reason="bad_value")
+        before = Columns(raw.x, raw.y, raw.t, raw.p).part(0, first)
+        return replace(raw, **before._asdict(), words=first, fault=fault)
     columns = Columns(raw.x[kept], raw.y[kept], raw.t[kept], raw.p[kept])
     return RawChunk(
         *columns,
@@ -305,19 +308,15 @@ def _polarities(source: Source, raw: RawChunk, on_error: OnError) -> RawChunk:
 
 
 def _triggers(
-    source: Source, header: _Header, t_offset_us: int, on_error: OnError
+    source: Source, header: _Header, t_offset_us: int, options: ReadOptions
 ) -> dict[str, NDArray[Any]]:
     """Read the external triggers: ``t``, ``source`` (the channel) and ``p`` (the level)."""
     clock = Clock(CLOCK_BITS)
-    parts = []
-    try:
-        for _, words in _records(source, header.bytes):
-            part = np.empty(len(words), CHANNEL_DTYPE)
-            part["t"] = clock.unwrap((words & 0xFFFFFFFF).astype(np.int64)) + t_offset_us
-            part["source"] = words >> 40 & 0x1F
-            part["p"] = words >> 32 & 1
-            parts.append(part)
-    except FormatError:
-        if on_error == "raise":
-            raise
-    return {"triggers": np.concatenate(parts) if parts else np.empty(0, CHANNEL_DTYPE)}
+    parts = [np.empty(0, CHANNEL_DTYPE)]
+    for _, words in options.whole(_records(source, header.bytes)):
+        part = np.empty(len(words), CHANNEL_DTYPE)
+        part["t"] = clock.unwrap((words & 0xFFFFFFFF).astype(np.int64)) + t_offset_us
+        part["source"] = words >> 40 & 0x1F
+        part["p"] = words >> 32 & 1
+        parts.append(part)
+    return {"triggers": np.concatenate(parts)}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from eventkit.errors import FormatError, InvalidEventsError
 from eventkit.events import FIELD_NAMES, TimeUnit, field_names
 from eventkit.readers.column_order import MOST_COLUMNS, check_order, possible_orders
+from eventkit.readers.table import lower_polarity
 from eventkit.readers.time_unit import guess_unit
 from eventkit.sources import HEAD_BYTES, Source
 
@@ -67,6 +68,8 @@ class Layout:
         The one byte between columns, if most rows are four plain whole numbers of microseconds.
     row_bytes : float
         Mean length of the first rows.
+    low : int
+        Which of 0 and -1 more of the first rows have as the lower polarity; 1 for neither.
     """
 
     separator: str
@@ -80,6 +83,7 @@ class Layout:
     size_why: str
     plain: str
     row_bytes: float
+    low: int
 
 
 @dataclass(slots=True)
@@ -156,6 +160,7 @@ def read_layout(source: Source, *, columns: str | None, time_unit: TimeUnit | No
         size_why=draft.size_why,
         plain=_plain_separator(draft, source) if unit == "us" and len(order) == 4 else "",
         row_bytes=draft.bytes / max(draft.lines, 1),
+        low=lower_polarity(_polarities(draft, order)),
     )
 
 
@@ -293,6 +298,13 @@ def _times(draft: _Draft, order: str) -> NDArray[np.int64] | NDArray[np.float64]
     if len(whole) >= 0.5 * max(len(values), 1):
         return np.array([int(token) for token in whole], np.int64)
     return np.array(values, np.float64)
+
+
+def _polarities(draft: _Draft, order: str) -> NDArray[np.float64]:
+    """Return the polarities of the first rows."""
+    at = order.index("p")
+    numbers = (_number(row[at]) for row in draft.rows if len(row) == len(order))
+    return np.array([value for value in numbers if value is not None], np.float64)
 
 
 def _number(token: str) -> float | None:

@@ -46,7 +46,7 @@ class TextReader:
         """Open the file: the layout from its first 64 kB."""
         layout = read_layout(source, columns=options.columns, time_unit=options.time_unit)
         found = geometry.settle(source, options.sensor_size, (layout.sensor_size, layout.size_why))
-        decoder = _Decoder(source, layout, strict=options.on_error == "raise")
+        decoder = _Decoder(source, layout, strict=options.strict)
         return Recording(
             path=source.path,
             format=self.name,
@@ -82,7 +82,6 @@ class _Decoder:
         self._roles = np.array([_ROLE[name] for name in order], np.int64)
         place = [order.index(name) for name in "xytp"]
         self._order = np.array(place if layout.plain else [0, 1, 2, 3], np.int64)
-        self._lost = np.empty(PIECE_BYTES, np.int64)
 
     def bound(self) -> int:
         """Return a number of events that is hardly ever passed, and harmless if it is."""
@@ -93,7 +92,8 @@ class _Decoder:
         """Yield a chunk for each piece; a mark is a line's byte and number, and the polarities."""
         from eventkit.kernels import text
 
-        start, line, low = self._layout.start, self._layout.line, text.NO_LOW
+        start, line, low = self._layout.start, self._layout.line, self._layout.low
+        lost = np.empty(PIECE_BYTES, np.int64)
         if isinstance(mark, tuple):
             start, line, low = mark
         for offset, lines, cut in _blocks(self._source, start):
@@ -103,12 +103,12 @@ class _Decoder:
             state = np.zeros(text.STATE_SIZE, np.int64)
             state[text.LOW] = low
             room = buffer.room(text.count_lines(lines))
-            if self._lost.size < room.t.size:
-                self._lost = np.empty(room.t.size, np.int64)
+            if lost.size < room.t.size:
+                lost = np.empty(room.t.size, np.int64)
             # A cut row is a fault of the file under every policy, and no bad row.
-            end, n = self._parse(lines, state, room, strict=cut or self._strict)
+            end, n = self._parse(lines, state, room, lost, strict=cut or self._strict)
             read = int(state[: text.OUTSIDE + 1].sum())
-            yield self._chunk(offset, lines, low, state, room.part(0, n), mark, read)
+            yield self._chunk(offset, lines, low, state, room.part(0, n), lost, mark, read)
             line, low = line + read, int(state[text.LOW])
             if cut and state[text.FAULT]:
                 raise self._cut(offset, line, lines)
@@ -116,7 +116,13 @@ class _Decoder:
                 raise self._refused(offset + end, line, lines[end:], int(state[text.FAULT]))
 
     def _parse(
-        self, lines: NDArray[np.uint8], state: NDArray[np.int64], room: Columns, *, strict: bool
+        self,
+        lines: NDArray[np.uint8],
+        state: NDArray[np.int64],
+        room: Columns,
+        lost: NDArray[np.int64],
+        *,
+        strict: bool,
     ) -> tuple[int, int]:
         from eventkit.kernels import text
 
@@ -132,7 +138,7 @@ class _Decoder:
             int(strict),
             state,
             *room,
-            self._lost,
+            lost,
         )
 
     def _chunk(
@@ -142,6 +148,7 @@ class _Decoder:
         low: int,
         state: NDArray[np.int64],
         columns: Columns,
+        lost: NDArray[np.int64],
         mark: object,
         read: int,
     ) -> RawChunk:
@@ -151,7 +158,8 @@ class _Decoder:
             """Read the lines again up to this event; they stay as they are until the next."""
             again = np.zeros(text.STATE_SIZE, np.int64)
             again[text.LOW] = low
-            end, _ = self._parse(lines, again, Columns.empty(event + 1), strict=False)
+            room, outside = Columns.empty(event + 1), np.empty(lost.size, np.int64)
+            end, _ = self._parse(lines, again, room, outside, strict=False)
             return offset + lines[: end - 1].tobytes().rfind(b"\n") + 1
 
         kinds = {"blank": text.BLANK, "comment": text.COMMENT, "bad_row": text.BAD}
@@ -161,7 +169,7 @@ class _Decoder:
             *columns,
             words=read,
             skipped=skipped,
-            dropped={"outside": self._lost[:outside].copy()} if outside else {},
+            dropped={"outside": lost[:outside].copy()} if outside else {},
             locate=locate,
             mark=mark,
         )
