@@ -70,6 +70,9 @@ class Recording:
         Assumptions the reader made.
     evidence : str
         Why the file was taken to be of this format, in words.
+    side_faults : list of dict
+        Damage of frames, triggers and IMU samples, as in `Ledger.faults`; complete once these have
+        been read.
 
     Examples
     --------
@@ -90,6 +93,7 @@ class Recording:
     t_offset_us: int = 0
     notes: list[str] = field(default_factory=list)
     evidence: str = ""
+    side_faults: list[dict[str, Any]] = field(default_factory=list)
     _side: Mapping[str, NDArray[Any]] | None = field(default=None, repr=False, init=False)
     _events: Events | None = field(default=None, repr=False, init=False)
     _ledger: Ledger | None = field(default=None, repr=False, init=False)

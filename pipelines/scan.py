@@ -154,7 +154,7 @@ def _facts(recording: Recording, found: Survey, settings: ClipSettings) -> dict[
         "geometry_source": recording.geometry_source,
         "event_side": recording.has_events,
         "event_range": list(found.event_range) if found.event_range else None,
-        "ledger": found.ledger.as_dict(),
+        "ledger": {**found.ledger.as_dict(), "side_faults": recording.side_faults},
         "clips": len(found.spans),
         "long": settings.clip_us is None and stop - start > LONG_CLIP_US and found.has_events,
         "events_shape": list(shape),

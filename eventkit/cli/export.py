@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventkit.cli.info import told
 from eventkit.cli.options import ON_ERROR, SIZE
 
 if TYPE_CHECKING:
     from eventkit.ledger import Ledger
+    from eventkit.recording import Recording
     from eventkit.writers.plan import Exported, Plan
 
 EVERY_S = 10.0
@@ -90,7 +92,8 @@ def command(
         click.echo(text, err=True)
     with _spoken("written", second, plan.contents.events):
         done = carry_out(plan, ledger=second)
-    click.echo(json.dumps(_facts(done, recording)) if as_json else _summary(done, source))
+    facts = json.dumps(_facts(done, recording)) if as_json else _summary(done, source, recording)
+    click.echo(facts)
 
 
 def _before(plan: Plan, notes: list[str]) -> Iterator[str]:
@@ -99,13 +102,14 @@ def _before(plan: Plan, notes: list[str]) -> Iterator[str]:
     yield from (f"loss: {loss}" for loss in plan.losses)
 
 
-def _facts(done: Exported, recording: Any) -> dict[str, Any]:
+def _facts(done: Exported, recording: Recording) -> dict[str, Any]:
     facts = done.as_dict()
     facts["notes"] = [*recording.notes, *facts["notes"]]
+    facts["side_faults"] = recording.side_faults
     return {"source": str(recording.path), "source_format": recording.format, **facts}
 
 
-def _summary(done: Exported, source: str) -> str:
+def _summary(done: Exported, source: str, recording: Recording) -> str:
     ledger = done.ledger
     lines = [f"{done.path}: {done.format}, from {source}"]
     if done.format != "images":
@@ -115,7 +119,7 @@ def _summary(done: Exported, source: str) -> str:
         lines.append(f"  events     {balance}")
     if ledger.repaired:
         lines.append(f"  repaired   {_listed(ledger.repaired)}")
-    lines += [f"  fault      {f['message']} (byte {f['offset']})" for f in ledger.faults]
+    lines += [f"  fault      {told(f)}" for f in (*ledger.faults, *recording.side_faults)]
     if done.contents.frames:
         place = f"in {done.pictures_path}/" if done.pictures_path else "in it"
         lines.append(f"  frames     {done.contents.frames:,} {place}")

@@ -82,6 +82,7 @@ def describe(recording: Recording) -> dict[str, Any]:
         "frames": None,
         "triggers": None if recording.triggers is None else int(recording.triggers.size),
         "imu": None if recording.imu is None else int(recording.imu.size),
+        "side_faults": recording.side_faults,
         "notes": recording.notes,
     }
     if first is not None and last is not None and last > first:
@@ -104,6 +105,12 @@ def describe(recording: Recording) -> dict[str, Any]:
             "exposure_us": int(frames.stop_us[0] - frames.start_us[0]) if timed else None,
         }
     return facts
+
+
+def told(fault: dict[str, Any]) -> str:
+    """Return a booked fault as one line."""
+    at = "" if fault["offset"] is None else f" (byte {fault['offset']})"
+    return f"{fault['message']}{at}"
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
@@ -144,6 +151,6 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             lines.append(
                 f"  {name:<10} " + ", ".join(f"{n:,} {r}" for r, n in ledger[name].items())
             )
-    lines += [f"  fault      {f['message']} (byte {f['offset']})" for f in ledger["faults"]]
+    lines += [f"  fault      {told(f)}" for f in (*ledger["faults"], *facts["side_faults"])]
     lines += [f"  note       {note}" for note in facts["notes"]]
     return lines

@@ -178,6 +178,7 @@ def open(
     reader, why = find_reader(source, format=format)
     recording = reader.open(source, options)
     recording.evidence = why
+    recording.side_faults = options.side_faults
     if rgb is not None:
         side = open(rgb, on_error=on_error)
         if side.frames is None:
@@ -185,4 +186,5 @@ def open(
             raise SettingsError(msg)
         recording = recording.with_frames(side.frames)
         recording.notes.extend(side.notes)
+        recording.side_faults.extend(side.side_faults)
     return recording

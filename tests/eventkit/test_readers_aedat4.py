@@ -250,6 +250,27 @@ def test_side_streams_of_a_cut_file_hold_what_comes_before_it(
         assert np.array_equal(cut, full[: cut.size])
 
 
+@pytest.mark.parametrize(("stream", "side"), [(1, "frames"), (2, "imu"), (3, "triggers")])
+def test_damage_beside_the_events_costs_no_event_and_is_noted(
+    tmp_path: Path, tool: Any, short: bytes, truth: Events, stream: int, side: str
+) -> None:
+    offset, _, size = [p for p in packet_table(short) if p[1] == stream][1]
+    path = tmp_path / "damaged.aedat4"
+    path.write_bytes(short[: offset + 8] + bytes(size) + short[offset + 8 + size :])
+
+    with pytest.raises(FormatError) as caught:
+        getattr(eventkit.open(path), side)
+    recording = eventkit.open(path, on_error="skip")
+
+    assert recording.events == truth
+    assert len(getattr(recording, side)) > 0
+    assert recording.ledger.faults == []
+    assert [f["offset"] for f in recording.side_faults] == [caught.value.offset] == [offset]
+    facts = json.loads(tool("info", path, "--on-error", "skip", "--json").stdout)
+    assert facts["side_faults"] == recording.side_faults
+    assert f"(byte {offset})" in tool("info", path, "--on-error", "skip").stdout
+
+
 def test_a_damaged_packet_ends_the_stream_with_its_offset(
     tmp_path: Path, short: bytes, truth: Events
 ) -> None:

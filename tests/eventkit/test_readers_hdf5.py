@@ -66,7 +66,7 @@ def test_marks_lead_back_into_the_middle(tmp_path: Path) -> None:
 
     assert first == second == wanted
     source: Any = recording.source
-    assert [entry.mark for entry in source._index] == [0, 270_000, 540_000]
+    assert [entry.mark for entry in source._index] == [(0, 1), (270_000, 0), (540_000, 0)]
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -146,6 +146,22 @@ def test_pictures_imu_and_the_other_camera_of_mvsec(tmp_path: Path) -> None:
     assert "assumed MVSEC's" in alone.notes[0]
 
 
+def test_damage_beside_the_events_costs_no_event_and_is_noted(tmp_path: Path) -> None:
+    path = make.mvsec(tmp_path / "a.h5", EV)
+    with h5py.File(path, "r+") as file:
+        stamps = file["davis/left/image_raw_ts"]
+        stamps[1] = np.nan
+
+    with pytest.raises(FormatError, match="times of pictures, got nan"):
+        eventkit.open(path)
+    recording = eventkit.open(path, on_error="skip")
+
+    assert np.array_equal(recording.events.t, MVSEC.t)
+    assert recording.frames is None
+    assert recording.imu is not None
+    assert [fault["reason"] for fault in recording.side_faults] == ["bad_value"]
+
+
 def test_pictures_of_event_utils_are_in_order_and_bgr_is_turned(tmp_path: Path) -> None:
     path = make.event_utils(tmp_path / "a.h5", EV, pictures=0)
     with h5py.File(path, "a") as file:
@@ -223,14 +239,15 @@ def test_values_that_are_no_events_are_refused_or_dropped_and_counted(tmp_path: 
         for row, column, value in ((7, 2, np.nan), (9, 0, 0.5), (11, 3, 2.0), (13, 1, 500.0)):
             file["davis/left/events"][row, column] = value
 
-    with pytest.raises(FormatError, match="a sign at event 7, got x=") as caught:
+    with pytest.raises(FormatError, match="numbers as times in 't', got nan at event 7") as caught:
         _ = eventkit.open(path, columns="xytp").events
     assert caught.value.reason == "bad_value"
     recording = eventkit.open(path, columns="xytp", on_error="skip")
     left = np.delete(np.arange(len(EV)), [7, 9, 11, 13])
     assert np.array_equal(recording.events.t, MVSEC.t[left])
-    assert recording.ledger.dropped == {"bad_value": 3, "outside": 1}
-    assert recording.ledger.decoded == recording.ledger.kept + 4 == len(EV)
+    assert recording.ledger.skipped == {"bad_row": 3}
+    assert recording.ledger.dropped == {"outside": 1}
+    assert recording.ledger.decoded == recording.ledger.kept + 1 == len(EV) - 3
 
 
 def test_rectified_places_are_no_pixels(tmp_path: Path) -> None:
@@ -241,7 +258,7 @@ def test_rectified_places_are_no_pixels(tmp_path: Path) -> None:
     for on_error in ("raise", "skip"):
         recording = eventkit.open(path, on_error=on_error)  # type: ignore[arg-type]
         if on_error == "raise":
-            with pytest.raises(FormatError, match="expected whole pixels"):
+            with pytest.raises(FormatError, match="expected whole pixel numbers"):
                 _ = recording.events
         else:
             assert len(recording.events) == 0

@@ -630,6 +630,41 @@ def test_images_of_an_unknown_encoding_leave_the_events_readable(tmp_path: Path)
     assert len(recording.events) == 4
 
 
+def gray(value: int, *, shape: tuple[int, int] = (2, 3), stamp_us: int = START_US) -> bytes:
+    height, width = shape
+    return serialise(
+        2,
+        IMAGE,
+        stamp_us,
+        height=height,
+        width=width,
+        encoding="mono8",
+        is_bigendian=0,
+        step=width,
+        data=np.full(height * width, value, np.uint8),
+    )
+
+
+def test_a_damaged_image_costs_itself_and_is_noted(tmp_path: Path) -> None:
+    messages: list[Message] = [("/e", ARRAY, 1, array(2, absolute(4)))]
+    for i in range(6):
+        shape = (4, 4) if i == 4 else (2, 3)
+        data = gray(i, shape=shape, stamp_us=START_US + i)
+        messages.append(("/i", IMAGE, 2 + i, data[:-3] if i == 1 else data))
+    path = write_bag(tmp_path / "a.mcap", "mcap", messages)
+
+    with pytest.raises(FormatError, match="message 1 of /i"):
+        eventkit.open(path)
+    recording = eventkit.open(path, on_error="skip")
+
+    assert len(recording.events) == 4
+    assert [int(picture[0, 0, 0]) for picture in recording.frames.images] == [0, 2, 3, 5]
+    assert recording.frames.t_us.tolist() == [START_US + i for i in (0, 2, 3, 5)]
+    assert [f["reason"] for f in recording.side_faults] == ["corrupt", "bad_value"]
+    (picture,) = recording.frames.pictures([2])
+    assert int(picture.pixels[0, 0, 0]) == 3
+
+
 @pytest.mark.parametrize("ros", [1, 2])
 def test_inertial_samples_and_signals_are_on_the_clock_of_the_events(
     tmp_path: Path, ros: int

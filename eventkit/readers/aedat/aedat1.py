@@ -64,7 +64,7 @@ class Aedat1Reader:
                 on_error=options.on_error,
                 bound=lambda: bound(records),
             ),
-            side_data=lambda: triggers(records, EXTERNAL, strict=options.on_error == "raise"),
+            side_data=lambda: triggers(records, EXTERNAL, options),
             notes=found.notes,
         )
 
@@ -79,11 +79,10 @@ def bound(records: Records) -> int:
     return (size - records.start) // records.kind.itemsize if size is not None else 1 << 20
 
 
-def triggers(records: Records, bits: int, *, strict: bool) -> dict[str, NDArray[Any]]:
+def triggers(records: Records, bits: int, options: ReadOptions) -> dict[str, NDArray[Any]]:
     """Collect external signals of a DVS128: words with any of these bits."""
     found = [
-        times[(address & np.uint32(bits)) != 0]
-        for _, address, times in records.whole(strict=strict)
+        times[(address & np.uint32(bits)) != 0] for _, address, times in records.whole(options)
     ]
     t = np.concatenate(found) if found else np.empty(0, np.int64)
     rows = np.zeros(t.size, KIND_DTYPE)

@@ -38,7 +38,7 @@ from eventkit.readers.aedat.jaer import (
 )
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.stream import EventStream
-from eventkit.recording import OnError, Recording
+from eventkit.recording import Recording
 from eventkit.sources import Source
 from eventkit.triggers import KIND_DTYPE
 
@@ -82,12 +82,11 @@ class Aedat2Reader:
         """Open the file: the header, and a pass for frames, and for the chip if it is not named."""
         header = read_header(source)
         records = Records(source, header.start, RECORD)
-        strict = options.on_error == "raise"
         chip, found = _settle(source, header, records, options)
         frames: Frames | None = None
         notes = list(found.notes)
         if chip.layout is DAVIS:
-            frames, more = read_frames(records, chip, strict=strict)
+            frames, more = read_frames(records, chip, options)
             notes += more
             if frames is not None and "color" in header.chip.lower():
                 notes.append("the sensor has a colour filter: frames are its raw gray samples")
@@ -105,7 +104,7 @@ class Aedat2Reader:
                 bound=lambda: bound(records),
             ),
             frames=frames,
-            side_data=lambda: _read_side(records, chip.layout, options.on_error),
+            side_data=lambda: _read_side(records, chip.layout, options),
             notes=notes,
         )
 
@@ -136,12 +135,14 @@ def _settle(
             "(128x128: DVS128; others, as 240x180 or 346x260: DAVIS)"
         )
         raise FormatError(msg, path=source, offset=0, reason="no_geometry")
-    return _by_evidence(source, records)
+    return _by_evidence(source, records, options)
 
 
-def _by_evidence(source: Source, records: Records) -> tuple[Chip, geometry.Geometry]:
+def _by_evidence(
+    source: Source, records: Records, options: ReadOptions
+) -> tuple[Chip, geometry.Geometry]:
     words, high, right, bottom = 0, 0, -1, -1
-    for _, address, _ in records.whole(strict=False):
+    for _, address, _ in records.whole(options):
         events = address[address & np.uint32(DAVIS.other) == 0]
         words += events.size
         high += int((events >> np.uint32(16) != 0).sum())
@@ -178,13 +179,12 @@ def _counts(**counts: int) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
-def _read_side(records: Records, layout: Layout, on_error: OnError) -> dict[str, NDArray[Any]]:
+def _read_side(records: Records, layout: Layout, options: ReadOptions) -> dict[str, NDArray[Any]]:
     """Collect external signals, and IMU samples where the sensor has them."""
-    strict = on_error == "raise"
     if layout is DVS128:
-        return triggers(records, EXTERNAL | SPECIAL, strict=strict)
+        return triggers(records, EXTERNAL | SPECIAL, options)
     found: list[tuple[NDArray[np.uint32], NDArray[np.int64]]] = []
-    for _, address, times in records.whole(strict=strict):
+    for _, address, times in records.whole(options):
         kind = address & np.uint32(0x8000_0C00)
         wanted = (kind == 0x8000_0C00) | (kind == 0x400) | (kind == 0xC00)
         found.append((address[wanted], times[wanted]))

@@ -21,17 +21,20 @@ from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
 from eventkit.kernels import aedat
 from eventkit.readers.aedat.jaer import Chip, Records
+from eventkit.readers.base import ReadOptions
 
 MAX_ADC = 1023
 
 
-def read_frames(records: Records, chip: Chip, *, strict: bool) -> tuple[Frames | None, list[str]]:
+def read_frames(
+    records: Records, chip: Chip, options: ReadOptions
+) -> tuple[Frames | None, list[str]]:
     """Find the frames in one pass, without their pixels; None if there are none.
 
     A frame is kept if it has as many signal reads as reset reads, and at least half of what the
     largest one has; a note tells how many were cut.
     """
-    table = _find(records, chip, strict=strict)
+    table = _find(records, chip, options)
     if not len(table):
         return None, []
     resets, signals = table[:, aedat.RESETS], table[:, aedat.SIGNALS]
@@ -45,13 +48,13 @@ def read_frames(records: Records, chip: Chip, *, strict: bool) -> tuple[Frames |
     return _frames(records, chip, table[whole], spans), notes if cut else []
 
 
-def _find(records: Records, chip: Chip, *, strict: bool) -> NDArray[np.int64]:
+def _find(records: Records, chip: Chip, options: ReadOptions) -> NDArray[np.int64]:
     width, height = chip.size
     seen = np.zeros((2, height, width), np.int64)
     frame = np.zeros(8, np.int64)
     found = np.empty((0, 8), np.int64)
     parts = []
-    for offset, address, times in records.whole(strict=strict):
+    for offset, address, times in records.whole(options):
         first = (offset - records.start) // records.kind.itemsize
         samples = address >= np.uint32(0x8000_0000)
         if not samples.any():

@@ -85,8 +85,7 @@ class Aedat3Reader:
         """Open the file: the header, and a walk over the packets' heads for frame times."""
         header = read_header(source)
         number, notes = _choose(source, header, options.topic)
-        strict = options.on_error == "raise"
-        frames, more = _read_frames(source, header, number, strict=strict)
+        frames, more = _read_frames(source, header, number, options)
         of_frames = None if frames is None else frames.size
         found = geometry.settle(
             source,
@@ -109,7 +108,7 @@ class Aedat3Reader:
                 bound=lambda: (source.size or 8 << 20) // 8,
             ),
             frames=frames,
-            side_data=lambda: _read_side(source, header, number, strict=strict),
+            side_data=lambda: _read_side(source, header, number, options),
             notes=[*notes, *found.notes, *more],
         )
 
@@ -230,19 +229,16 @@ def _assume(source: Source, header: Header, number: int | None) -> geometry.Geom
 
 
 def _read_side(
-    source: Source, header: Header, number: int | None, *, strict: bool
+    source: Source, header: Header, number: int | None, options: ReadOptions
 ) -> dict[str, NDArray[Any]]:
     """Collect external signals and IMU samples."""
     parts: dict[str, list[NDArray[Any]]] = {"triggers": [], "imu": []}
-    try:
-        for packet, _, body in bodies(source, header.start, (SPECIAL, IMU6, IMU9), number):
-            if body and packet.kind == SPECIAL:
-                parts["triggers"].append(_external(packet, body))
-            elif body:
-                parts["imu"].append(_samples(packet, body))
-    except FormatError:
-        if strict:
-            raise
+    kinds = (SPECIAL, IMU6, IMU9)
+    for packet, _, body in options.whole(bodies(source, header.start, kinds, number)):
+        if body and packet.kind == SPECIAL:
+            parts["triggers"].append(_external(packet, body))
+        elif body:
+            parts["imu"].append(_samples(packet, body))
     side = {name: np.concatenate(found) for name, found in parts.items() if found}
     return {name: rows for name, rows in side.items() if rows.size}
 
@@ -279,31 +275,17 @@ class _Frame(NamedTuple):
 
 
 def _read_frames(
-    source: Source, header: Header, number: int | None, *, strict: bool
+    source: Source, header: Header, number: int | None, options: ReadOptions
 ) -> tuple[Frames | None, list[str]]:
     """Collect times and places of the frames; those of another size than most are left out."""
     found: list[_Frame] = []
     odd = filtered = 0
-    try:
-        for packet, file in packets(source, header.start):
-            if packet.kind != FRAME or (number is not None and packet.source != number):
-                continue
-            for i in range(packet.whole):
-                at = packet.start + i * packet.size
-                with source.faults():
-                    file.seek(at)
-                    data = file.read(FRAME_HEAD_BYTES)
-                if len(data) < FRAME_HEAD_BYTES:
-                    break
-                head = np.frombuffer(data, FRAME_HEAD)[0]
-                frame = _frame(packet, at, head)
-                odd += frame is None
-                if frame is not None:
-                    found.append(frame)
-                    filtered += bool(int(head["info"]) >> 4 & 15)
-    except FormatError:
-        if strict:
-            raise
+    for packet, at, head in options.whole(_frame_heads(source, header.start, number)):
+        frame = _frame(packet, at, head)
+        odd += frame is None
+        if frame is not None:
+            found.append(frame)
+            filtered += bool(int(head["info"]) >> 4 & 15)
     if not found:
         return None, []
     shape = Counter(frame.shape for frame in found).most_common(1)[0][0]
@@ -313,6 +295,23 @@ def _read_frames(
     if filtered and shape[2] == 1:
         notes.append("the sensor has a colour filter: frames are its raw gray samples")
     return _frames(source, kept, shape), notes
+
+
+def _frame_heads(
+    source: Source, start: int, number: int | None
+) -> Iterator[tuple[Packet, int, Any]]:
+    """Yield what stands before the pixels of each frame, and where."""
+    for packet, file in packets(source, start):
+        if packet.kind != FRAME or (number is not None and packet.source != number):
+            continue
+        for i in range(packet.whole):
+            at = packet.start + i * packet.size
+            with source.faults():
+                file.seek(at)
+                data = file.read(FRAME_HEAD_BYTES)
+            if len(data) < FRAME_HEAD_BYTES:
+                break
+            yield packet, at, np.frombuffer(data, FRAME_HEAD)[0]
 
 
 def _frame(packet: Packet, at: int, head: Any) -> _Frame | None:

@@ -9,8 +9,8 @@ bytes; a frame has an OpenCV type number as its format, and colours are blue, gr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,11 @@ from eventkit.readers.aedat.aedat4_packets import (
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.recording import OnError, Recording
+from eventkit.recording import Recording
 from eventkit.sources import Source
 from eventkit.triggers import KIND_DTYPE
+
+Item = TypeVar("Item")
 
 EVENT_BYTES = 16
 GROUP_EVENTS = 1 << 16
@@ -94,7 +96,7 @@ class Aedat4Reader:
                 on_error=options.on_error,
                 bound=lambda: expected_elements(source, header, number) or EVENT_CHUNK,
             )
-        frames, odd = _read_frames(source, header, options.on_error)
+        frames, odd = _read_frames(source, header, options)
         return Recording(
             path=source.path,
             format=self.name,
@@ -102,7 +104,7 @@ class Aedat4Reader:
             geometry_source=found.why if found.size else "",
             source=stream,
             frames=frames,
-            side_data=lambda: _read_side(source, header, options.on_error),
+            side_data=lambda: _read_side(source, header, options),
             notes=notes + odd,
         )
 
@@ -189,34 +191,32 @@ def _signed(columns: Columns) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     return columns.x.view(np.int16), columns.y.view(np.int16)
 
 
-def _read_side(source: Source, header: Header, on_error: OnError) -> dict[str, NDArray[Any]]:
+def _read_side(source: Source, header: Header, options: ReadOptions) -> dict[str, NDArray[Any]]:
     """Collect triggers and IMU samples."""
     kinds = dict.fromkeys(header.of("TRIG"), "TRIG")
     kinds.update((number, "IMUS") for number in header.of("IMUS"))
     names = {"TRIG": ("triggers", KIND_DTYPE), "IMUS": ("imu", IMU)}
     parts: dict[str, list[NDArray[Any]]] = {"triggers": [], "imu": []}
-    for packet in _until_fault(source, header, list(kinds), on_error):
+
+    def sample(packet: Packet) -> tuple[str, NDArray[Any]]:
         kind = kinds[packet.stream]
         name, fields = names[kind]
-        try:
-            parts[name].append(rows(packet.body, kind.encode(), fields))
-        except BrokenTableError as err:
-            if on_error == "raise":
-                raise damaged(source, packet, err) from err
-            break
+        return name, rows(packet.body, kind.encode(), fields)
+
+    for name, found in options.whole(_parsed(source, header, list(kinds), sample)):
+        parts[name].append(found)
     return {name: np.concatenate(found) for name, found in parts.items() if found}
 
 
-def _until_fault(
-    source: Source, header: Header, wanted: list[int], on_error: OnError
-) -> Iterator[Packet]:
-    if not wanted:
-        return
-    try:
-        yield from packets(source, header, wanted)
-    except FormatError:
-        if on_error == "raise":
-            raise
+def _parsed(
+    source: Source, header: Header, wanted: list[int], parse: Callable[[Packet], Item]
+) -> Iterator[Item]:
+    """Yield what the packets of some streams hold."""
+    for packet in packets(source, header, wanted) if wanted else ():
+        try:
+            yield parse(packet)
+        except BrokenTableError as err:
+            raise damaged(source, packet, err) from err
 
 
 class _Frame(NamedTuple):
@@ -263,20 +263,13 @@ def _pixels(packet: Packet) -> NDArray[Any]:
 
 
 def _read_frames(
-    source: Source, header: Header, on_error: OnError
+    source: Source, header: Header, options: ReadOptions
 ) -> tuple[Frames | None, list[str]]:
     """Collect times and shapes of the first frame stream; the pixels are let go."""
     stream = min(header.of("FRME"), default=None)
     if stream is None:
         return None, []
-    found: list[_Frame] = []
-    for packet in _until_fault(source, header, [stream], on_error):
-        try:
-            found.append(_frame(packet))
-        except BrokenTableError as err:
-            if on_error == "raise":
-                raise damaged(source, packet, err) from err
-            break
+    found = list(options.whole(_parsed(source, header, [stream], _frame)))
     shapes = Counter((frame.shape, frame.form) for frame in found if frame.shape is not None)
     if not shapes:
         return None, _odd(found, None)

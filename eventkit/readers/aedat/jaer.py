@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from eventkit.columns import Buffer
 from eventkit.errors import FormatError
 from eventkit.kernels.aedat import pick_events
+from eventkit.readers.base import ReadOptions
 from eventkit.readers.clock import Clock
 from eventkit.readers.policy import RawChunk
 from eventkit.sources import Source
@@ -178,14 +179,17 @@ class Records:
                 at_byte = offset + whole * stride
                 raise FormatError(msg, path=self.source, offset=at_byte, reason="truncated")
 
-    def whole(self, *, strict: bool) -> Iterator[tuple[int, NDArray[np.uint32], NDArray[np.int64]]]:
-        """Yield (byte, addresses, times) for a side pass: a fault ends it, or raises if strict."""
+    def whole(
+        self, options: ReadOptions
+    ) -> Iterator[tuple[int, NDArray[np.uint32], NDArray[np.int64]]]:
+        """Yield (byte, addresses, times) for what stands beside the events."""
         try:
             for offset, _, address, times in self.pieces():
                 yield offset, address, times
         except FormatError as fault:
-            if strict and fault.reason != "truncated":
-                raise
+            # A cut file is refused where its events end, after those before.
+            if not (options.strict and fault.reason == "truncated"):
+                options.book(fault)
 
 
 def decode(

@@ -61,7 +61,7 @@ def decode(
             try:
                 yield _chunk(file, dset, layout, start, wanted, buffer)
             except FormatError:
-                if options.on_error == "raise":
+                if options.strict:
                     raise
                 nothing = Columns.empty(0)
                 yield RawChunk(

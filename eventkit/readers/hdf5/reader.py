@@ -19,10 +19,10 @@ https://docs.prophesee.ai/stable/data/file_formats/hdf5.html.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eventkit.columns import Buffer
 from eventkit.errors import FormatError
@@ -34,7 +34,8 @@ from eventkit.readers.hdf5.file import File, faults, opened, start_of
 from eventkit.readers.hdf5.layouts import LOOK_ROWS, Layout, find
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import INDEX_EVENTS, EventStream
-from eventkit.readers.time_unit import UNITS, guess_unit, microseconds
+from eventkit.readers.table import Cleaner
+from eventkit.readers.time_unit import UNITS, guess_unit
 from eventkit.recording import Recording
 from eventkit.sources import Source
 
@@ -87,14 +88,16 @@ def open_hdf5(source: Source, options: ReadOptions, *, name: str) -> Recording:
         offset_us = _offset(file, layout)
         rows = layout.rows(file)
         found = hdf5_side.geometry_of(file, layout, options)
-        frames = hdf5_side.frames_of(file, layout, unit)
-        side = hdf5_side.arrays_of(file, layout, unit)
+        frames = None
+        with options.booking():
+            frames = hdf5_side.frames_of(file, layout, unit)
+        side = hdf5_side.arrays_of(file, layout, unit, options)
 
     def decode(buffer: Buffer, mark: object) -> Iterator[RawChunk]:
-        first = mark if isinstance(mark, int) else 0
         if packed:
+            first = mark if isinstance(mark, int) else 0
             return hdf5_ecf.decode(source, layout, options, buffer, first)
-        return _decode(source, layout, options, unit, offset_us, first)
+        return _decode(source, layout, options, unit, offset_us, mark)
 
     notes = [*found.notes, *_notes(layout, others, why, unit, offset_us)]
     return Recording(
@@ -182,8 +185,11 @@ def _decode(
     options: ReadOptions,
     unit: TimeUnit,
     offset_us: int,
-    first: int,
+    mark: object,
 ) -> Iterator[RawChunk]:
+    first, low = mark if isinstance(mark, tuple) else (0, 1)
+    strict = options.strict
+    cleaner = Cleaner(source.name, unit, strict=strict, seen=first, low=low, offset_us=offset_us)
     with opened(source) as file:
         found = layout.datasets(file)
         rows, claimed = layout.rows(file), layout.claimed(file)
@@ -197,14 +203,22 @@ def _decode(
                 with faults(source, offset=at):
                     columns = layout.read(file, start, stop)
             except FormatError:
-                if options.on_error == "raise":
+                if strict:
                     raise
                 # Chunks do not depend on each other: those behind a damaged one are sound.
-                yield _lost(stop - start, start)
+                yield _lost(stop - start, cleaner.mark)
+                cleaner.seen = stop
                 continue
-            yield _raw(file, found, columns, start, unit, offset_us, options)
+            bytes_of = partial(_byte_of, file, found["t"], start)
+            with faults(source):
+                raw = cleaner.chunk(columns, locate=bytes_of, mark=cleaner.mark)
+            yield raw
         if rows < max(claimed.values()):
             raise _cut(file, found["t"], claimed, rows)
+
+
+def _byte_of(file: File, dset: Any, start: int, row: int) -> int | None:
+    return file.byte_of(dset, start + row)
 
 
 def _cut(file: File, dset: Any, claimed: dict[str, int], rows: int) -> FormatError:
@@ -217,101 +231,10 @@ def _cut(file: File, dset: Any, claimed: dict[str, int], rows: int) -> FormatErr
     return FormatError(msg, path=file.source.name, offset=at, reason="truncated")
 
 
-def _lost(rows: int, mark: int) -> RawChunk:
+def _lost(rows: int, mark: object) -> RawChunk:
     empty = np.empty(0, np.int64)
     none = np.empty(0, np.uint16)
     return RawChunk(
         x=none, y=none, t=empty, p=np.empty(0, np.int8), words=rows,
         skipped={"damaged_chunk": rows}, mark=mark,
     )  # fmt: skip
-
-
-def _raw(
-    file: File,
-    found: dict[str, Any],
-    columns: dict[str, Any],
-    start: int,
-    unit: TimeUnit,
-    offset_us: int,
-    options: ReadOptions,
-) -> RawChunk:
-    """Bring one slice to whole pixels, microseconds and signs; what cannot be is dropped."""
-    rows = columns["t"].size
-    with faults(file.source):
-        t, bad_time = microseconds(columns["t"], unit)
-        x, bad_x = whole_places(columns["x"])
-        y, bad_y = whole_places(columns["y"])
-        p, bad_p = signs(columns["p"])
-    if offset_us:
-        t = t + offset_us
-    index = None
-    dropped: dict[str, NDArray[np.int64]] = {}
-    bad = _any(bad_time, bad_x, bad_y, bad_p)
-    if bad is not None:
-        i = int(np.argmax(bad))
-        many = int(bad.sum()) > rows // 2
-        if options.on_error == "raise" or (many and rows > 1 and _fractions(columns)):
-            got = ", ".join(f"{name}={columns[name][i]}" for name in "xytp")
-            msg = (
-                f"expected whole pixels, a finite time and a sign at event {start + i}, got {got}; "
-                "--on-error skip drops and counts such events"
-            )
-            at = file.byte_of(found["t"], start + i)
-            raise FormatError(msg, path=file.source.name, offset=at, reason="bad_value")
-        if bad_time is not None:
-            t = np.where(bad_time, _nearest(t, bad_time), t)
-        dropped["bad_value"] = t[bad]
-        index = np.flatnonzero(~bad)
-        x, y, t, p = x[index], y[index], t[index], p[index]
-
-    def locate(event: int) -> int | None:
-        row = start + (event if index is None else int(index[event]))
-        return file.byte_of(found["t"], row)
-
-    return RawChunk(
-        x=x, y=y, t=t, p=p, words=rows, dropped=dropped, locate=locate, mark=start
-    )  # fmt: skip
-
-
-def _fractions(columns: dict[str, Any]) -> bool:
-    """Whether places are no pixels at all, as after rectification."""
-    floats = [columns[name] for name in "xy" if columns[name].dtype.kind == "f"]
-    return any(float(np.mean(values != np.floor(values))) > 0.5 for values in floats)
-
-
-def _nearest(t: NDArray[np.int64], bad: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the last sound time up to each event, where a lost one is booked."""
-    sound = np.flatnonzero(~bad)
-    if not sound.size:
-        return np.zeros_like(t)
-    before = np.searchsorted(sound, np.arange(t.size), side="right") - 1
-    return t[sound[np.maximum(before, 0)]]
-
-
-def _any(*masks: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    found = [mask for mask in masks if mask is not None]
-    return np.logical_or.reduce(found) if found else None
-
-
-def whole_places(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Return places as integers, and where they are none; the sensor is checked elsewhere."""
-    if values.dtype.kind in "iu":
-        return values.astype(values.dtype.newbyteorder("="), copy=False), None
-    if values.dtype.kind == "b":
-        return values.astype(np.uint16), None
-    with np.errstate(invalid="ignore"):
-        bad = ~((np.abs(values) < 1 << 30) & (values == np.floor(values)))
-    if bad.any():
-        return np.where(bad, 0, values).astype(np.int64), bad
-    inside = bool(np.all((values >= 0) & (values <= 65535)))
-    return values.astype(np.uint16 if inside else np.int64), None
-
-
-def signs(values: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.bool_] | None]:
-    """Return polarities as 0 and 1 from bool, {0, 1} or {-1, 1}, and where they are none of it."""
-    if values.dtype.kind == "b":
-        return (values.view(np.uint8) != 0).astype(np.int8), None
-    low = -1 if values.dtype.kind != "u" and bool((values == -1).any()) else 0
-    on = values == 1
-    bad = ~(on | (values == low))
-    return on.astype(np.int8), bad if bad.any() else None

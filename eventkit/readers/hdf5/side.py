@@ -249,7 +249,7 @@ def _frames(
 
 
 def arrays_of(
-    file: File, layout: Layout, unit: TimeUnit
+    file: File, layout: Layout, unit: TimeUnit, options: ReadOptions
 ) -> Callable[[], Mapping[str, NDArray[Any]]] | None:
     """Return what reads triggers (Prophesee) and IMU samples (MVSEC), if there are any."""
     parent = layout.place.rpartition("/")[0]
@@ -268,9 +268,11 @@ def arrays_of(
         found = {}
         with opened(source) as again:
             if has_triggers:
-                found["triggers"] = _triggers(again, unit)
+                with options.booking(), faults(source):
+                    found["triggers"] = _triggers(again, unit)
             if has_imu:
-                found["imu"] = _imu(again, places[0], places[1], unit)
+                with options.booking(), faults(source):
+                    found["imu"] = _imu(again, places[0], places[1], unit)
         return found
 
     return read

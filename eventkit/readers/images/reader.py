@@ -77,7 +77,7 @@ class ImageFolderReader:
         try:
             times, notes = find_times(path, images, time_unit=options.time_unit)
         except FormatError as fault:
-            if options.on_error == "raise":
+            if options.strict:
                 raise
             times, notes = None, [f"times not used: {fault}"]
         if times is None:

@@ -65,7 +65,7 @@ class VideoReader:
                 size = size if size != (0, 0) else (int(frame.width), int(frame.height))
             _check_length(source, times, end)
         except FormatError as fault:
-            if options.on_error == "raise" or not times:
+            if options.strict or not times:
                 raise
             notes.append(f"the {len(times)} frames before the damage are kept: {fault.message}")
         if not times:

@@ -29,7 +29,7 @@ from eventkit.readers.prophesee.encodings import (
 )
 from eventkit.readers.prophesee.header import Header, identify, parse, word_order
 from eventkit.readers.stream import EventStream
-from eventkit.recording import OnError, Recording
+from eventkit.recording import Recording
 from eventkit.sources import Source
 from eventkit.triggers import CHANNEL_DTYPE
 
@@ -122,18 +122,15 @@ class _File:
             known = self.counts[offset] = self.encoding.counted(words)
         return known
 
-    def triggers(self, on_error: OnError) -> NDArray[Any]:
+    def triggers(self, options: ReadOptions) -> NDArray[Any]:
         """Return every trigger of the file, `eventkit.triggers.CHANNEL_DTYPE`."""
-        parts = [np.empty(0, CHANNEL_DTYPE)]
+        return np.concatenate([np.empty(0, CHANNEL_DTYPE), *options.whole(self._triggers())])
+
+    def _triggers(self) -> Iterator[NDArray[Any]]:
         state = self.encoding.start(self.offset_us)
-        try:
-            for offset, piece in self.source.pieces(PIECE_BYTES, start=self.header.size):
-                parts.append(self.encoding.read_triggers(self.encoding.words(piece), state))
-                self._check_end(piece, offset)
-        except FormatError:
-            if on_error == "raise":
-                raise
-        return np.concatenate(parts)
+        for offset, piece in self.source.pieces(PIECE_BYTES, start=self.header.size):
+            yield self.encoding.read_triggers(self.encoding.words(piece), state)
+            self._check_end(piece, offset)
 
 
 class _EvtReader:
@@ -170,7 +167,7 @@ class _EvtReader:
                 on_error=options.on_error,
                 bound=file.bound if source.is_plain else None,
             ),
-            side_data=lambda: {"triggers": file.triggers(options.on_error)},
+            side_data=lambda: {"triggers": file.triggers(options)},
             notes=[*notes, *found.notes],
         )
 

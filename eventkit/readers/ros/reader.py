@@ -69,7 +69,7 @@ class RosFolderReader:
 
 
 def _open(source: Source, options: ReadOptions, name: str) -> Recording:
-    bag = open_bag(source, keep_whole=options.on_error != "raise")
+    bag = open_bag(source, keep_whole=not options.strict)
     chosen = choose(bag, options)
     notes = chosen.notes
     if bag.fault is not None:
@@ -90,7 +90,7 @@ def _open(source: Source, options: ReadOptions, name: str) -> Recording:
         )
     frames = None
     if chosen.images is not None:
-        frames, why = ros_sides.read_frames(bag, chosen.images, options.on_error)
+        frames, why = ros_sides.read_frames(bag, chosen.images, options)
         notes.extend(why)
     if frames is not None and offset:
         frames = frames.shifted(-offset)
@@ -106,9 +106,7 @@ def _open(source: Source, options: ReadOptions, name: str) -> Recording:
         geometry_source=found.why if found.size else "",
         source=stream,
         frames=frames,
-        side_data=lambda: ros_sides.read_side(
-            bag, chosen.imu, chosen.signals, offset, options.on_error
-        ),
+        side_data=lambda: ros_sides.read_side(bag, chosen.imu, chosen.signals, offset, options),
         t_offset_us=offset,
         notes=[*notes, *found.notes],
     )

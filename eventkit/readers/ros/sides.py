@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
+from eventkit.readers.base import ReadOptions
 from eventkit.readers.images.reader import decode_pixels
 from eventkit.readers.ros.bags import Bag, Message
 from eventkit.readers.ros.messages import IMU_DTYPE, Fields, MessageError, imu_row
 from eventkit.readers.ros.packets import Decoder, parse_packet
-from eventkit.recording import OnError
 from eventkit.triggers import CHANNEL_DTYPE
+
+Item = TypeVar("Item")
 
 # Encoding of sensor_msgs/image_encodings.hpp -> bytes of a value, values of a pixel, and which of
 # them in RGB order. The alpha channel carries no picture.
@@ -46,7 +48,7 @@ class _Image(NamedTuple):
     data: memoryview
 
 
-def read_frames(bag: Bag, topic: str, on_error: OnError) -> tuple[Frames | None, list[str]]:
+def read_frames(bag: Bag, topic: str, options: ReadOptions) -> tuple[Frames | None, list[str]]:
     """Collect the times of an image topic; pixels are decoded when they are asked for.
 
     Returns
@@ -55,29 +57,33 @@ def read_frames(bag: Bag, topic: str, on_error: OnError) -> tuple[Frames | None,
     notes : list of str
         Why there are none although the topic has images.
     """
-    rows: list[tuple[int, int]] = []
-    shapes: set[tuple[int, int, int] | None] = set()
-    first: _Image | None = None
-    for number, message in enumerate(_whole(bag, topic, on_error)):
-        image = _parse(bag, message, number)
-        if image.encoding and image.encoding not in _ENCODINGS:
-            return None, [f"images of {topic} are {image.encoding}, which is not read"]
-        first = first or image
-        rows.append((image.t_us, message.time_ns))
-        shapes.add(image.shape)
-    if first is None:
+    recorded: list[int] = []
+    found: list[tuple[int, _Image]] = []
+    for number, message in enumerate(options.whole(bag.messages([topic]))):
+        recorded.append(message.time_ns)
+        with options.booking():
+            image = _one(bag, message, number, _image_of(bag))
+            if image.encoding and image.encoding not in _ENCODINGS:
+                return None, [f"images of {topic} are {image.encoding}, which is not read"]
+            # The pixels of the first are looked at below, those of the others are let go.
+            found.append((number, image._replace(data=memoryview(b"")) if found else image))
+    if not found:
         return None, []
-    if len(shapes) > 1:
-        msg = f"expected images of one shape on {topic}, got {sorted(map(str, shapes))}"
-        raise FormatError(msg, path=bag.path, reason="bad_value")
+    first = found[0][1]
     shape = first.shape or decode_pixels(bytes(first.data), path=bag.path).shape
-    table = np.array(rows, np.int64)
-    order = np.argsort(table[:, 0], kind="stable")
-    t = table[order, 0]
+    alike = [(number, image) for number, image in found if image.shape == first.shape]
+    if len(alike) < len(found):
+        shapes = sorted({str(image.shape) for _, image in found})
+        msg = f"expected images of one shape on {topic}, got {', '.join(shapes)}"
+        options.book(FormatError(msg, path=bag.path, reason="bad_value"))
+    alike.sort(key=lambda one: one[1].t_us)
+    numbers = [number for number, _ in alike]
+    t = np.array([image.t_us for _, image in alike], np.int64)
+    clock = np.array(recorded, np.int64)
 
     def reader(indices: Sequence[int]) -> Iterator[Picture]:
-        wanted = [int(order[i]) for i in indices]
-        return _pictures(bag, topic, wanted, table[:, 1], (shape[0], shape[1], shape[2]))
+        wanted = [numbers[i] for i in indices]
+        return _pictures(bag, topic, wanted, clock, (shape[0], shape[1], shape[2]))
 
     size = (int(shape[1]), int(shape[0]))
     kind = _suffix(first) if first.shape is None else ""
@@ -85,7 +91,7 @@ def read_frames(bag: Bag, topic: str, on_error: OnError) -> tuple[Frames | None,
 
 
 def read_side(
-    bag: Bag, imu: str | None, signals: Sequence[str], offset_us: int, on_error: OnError
+    bag: Bag, imu: str | None, signals: Sequence[str], offset_us: int, options: ReadOptions
 ) -> dict[str, NDArray[Any]]:
     """Collect inertial samples and external signals, on the clock of the events.
 
@@ -98,49 +104,49 @@ def read_side(
         Topics of ``EventPacket`` that may hold external signals.
     offset_us : int, microseconds
         The events' clock is this much behind the clock of ROS.
-    on_error : {"raise", "skip", "repair"}
+    options : ReadOptions
     """
     found: dict[str, NDArray[Any]] = {}
     if imu is not None:
-        rows = [
-            _checked(bag, number, lambda data: imu_row(data, bag.ros), message.data)
-            for number, message in enumerate(_whole(bag, imu, on_error))
-        ]
-        found["imu"] = np.array(rows, IMU_DTYPE)
+        rows = _checked(bag, imu, lambda message: imu_row(message.data, bag.ros), options)
+        found["imu"] = np.array(list(rows), IMU_DTYPE)
         found["imu"]["t"] -= offset_us
     parts: list[NDArray[Any]] = []
     for topic in signals:
         decoder = Decoder()
-        for number, message in enumerate(_whole(bag, topic, on_error)):
-            packet = _checked(bag, number, lambda data: parse_packet(data, bag.ros), message.data)
-            parts.append(decoder.triggers(packet))
+        packets = _checked(bag, topic, lambda message: parse_packet(message.data, bag.ros), options)
+        parts.extend(decoder.triggers(packet) for packet in packets)
     joined = np.concatenate([np.empty(0, CHANNEL_DTYPE), *parts])
     if joined.size:
         found["triggers"] = joined
     return found
 
 
-def _whole(bag: Bag, topic: str, on_error: OnError) -> Iterator[Message]:
-    try:
-        yield from bag.messages([topic])
-    except FormatError:
-        if on_error == "raise":
-            raise
+def _checked(
+    bag: Bag, topic: str, parse: Callable[[Message], Item], options: ReadOptions
+) -> Iterator[Item]:
+    """Yield what the messages of a topic hold; a damaged one costs itself only."""
+    for number, message in enumerate(options.whole(bag.messages([topic]))):
+        with options.booking():
+            yield _one(bag, message, number, parse)
 
 
-def _checked(bag: Bag, number: int, parse: Any, data: bytes) -> Any:
+def _one(bag: Bag, message: Message, number: int, parse: Callable[[Message], Item]) -> Item:
     try:
-        return parse(data)
+        return parse(message)
     except MessageError as err:
-        msg = f"message {number}: {err}"
+        msg = f"message {number} of {message.topic}: {err}"
         raise FormatError(msg, path=bag.path, reason="corrupt") from err
 
 
-def _parse(bag: Bag, message: Message, number: int) -> _Image:
-    compressed = bag.topics[message.topic].type.endswith("CompressedImage")
-    parse = _compressed if compressed else _raw
-    image: _Image = _checked(bag, number, lambda data: parse(data, bag.ros), message.data)
-    return image
+def _image_of(bag: Bag) -> Callable[[Message], _Image]:
+    """Return what parses an image message of a bag."""
+
+    def parse(message: Message) -> _Image:
+        compressed = bag.topics[message.topic].type.endswith("CompressedImage")
+        return (_compressed if compressed else _raw)(message.data, bag.ros)
+
+    return parse
 
 
 def _raw(data: bytes, ros: int) -> _Image:
@@ -215,7 +221,7 @@ def _pictures(
 
 
 def _picture(bag: Bag, message: Message, number: int, shape: tuple[int, int, int]) -> Picture:
-    image = _parse(bag, message, number)
+    image = _one(bag, message, number, _image_of(bag))
     if image.shape is None:
         encoded = bytes(image.data)
         picture = Picture(decode_pixels(encoded, path=bag.path), encoded)
