@@ -1,8 +1,8 @@
 """Which of four columns without names is x, y, t and p: told by evidence, or refused.
 
-Times hardly ever step back, polarities have two values, places are whole numbers below 65,536; a few
-damaged rows change nothing.
-Where more than one order fits, one that publications use is taken if it is the only such one.
+Times hardly ever step back, polarities have two values, places are whole numbers below 65,536; a
+few damaged rows change nothing. Where more than one order fits, one that publications use is taken
+if it is the only such one.
 """
 
 from __future__ import annotations
