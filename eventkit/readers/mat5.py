@@ -77,9 +77,10 @@ def variables(data: bytes, *, path: object) -> dict[str, Any]:
     order = _order(data, path)
     found: dict[str, Any] = {}
     for element, at in _elements(memoryview(data), HEADER_BYTES, order):
-        part = element
-        if element.kind == _COMPRESSED:
-            part = _inflated(element, order, at, path)
+        if element.kind not in (_MATRIX, _COMPRESSED):
+            # Nothing else stands here: a hole, or what follows a damaged size, which leads nowhere.
+            break
+        part = element if element.kind == _MATRIX else _inflated(element, order, at, path)
         if part.kind == _MATRIX:
             name, value = _matrix(part.body, order, 0)
             if value is not None and name:
