@@ -19,11 +19,12 @@ def fill(
     y: NDArray[np.uint16],
     t: NDArray[np.int64],
     p: NDArray[np.int8],
-) -> tuple[bool, int]:
+) -> tuple[bool, int, int, int]:
     """Unpack ``words``, the time low; the columns have as many places.
 
-    Returns whether any raw time is below the one before it (``before`` is that of the first), and
-    the bits of all polarities together: above 1 where one of them is neither 0 nor 1.
+    Returns whether any raw time is below the one before it (``before`` is that of the first), the
+    bits of all polarities together: above 1 where one of them is neither 0 nor 1, and the largest
+    x and y.
 
     One loop a column over 64-bit words: 2.5 times as fast as one loop over pairs of 32 bits, which
     LLVM does not vectorise well.
@@ -40,13 +41,18 @@ def fill(
     earlier, later = t[:-1], t[1:]
     for i in range(later.size):
         back |= later[i] < earlier[i]
+    right = bottom = np.uint64(0)
     for i in range(words.size):
-        x[i] = (words[i] >> to_x) & x_mask
+        place = (words[i] >> to_x) & x_mask
+        x[i] = place
+        right = max(right, place)
     for i in range(words.size):
-        y[i] = (words[i] >> to_y) & y_mask
+        place = (words[i] >> to_y) & y_mask
+        y[i] = place
+        bottom = max(bottom, place)
     signs = np.uint64(0)
     for i in range(words.size):
         sign = (words[i] >> to_p) & p_mask
         p[i] = sign
         signs |= sign
-    return bool(back), int(signs)
+    return bool(back), int(signs), int(right), int(bottom)

@@ -12,9 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.kernels._jit import kernel
+from eventkit.kernels.check import NOTED, note
 
 HIGH_BITS, LOW_BITS = 28, 6
-BLOCK = 256
+BLOCK, STEP = 512, 32
+FEW = 8
+"""TIME_HIGH words of a block up to which it is faster to decode what stands between them in one go:
+1.2 ns an event against 2.2 where one comes every 87 events, 17 against 2.6 where one comes every 2.
+"""
 _EVENTS_END = 2 << 28
 _SPAN = 1 << HIGH_BITS
 _NO_WRAP = -(1 << 62)
@@ -61,27 +66,24 @@ def count(words: NDArray[np.uint32], found: NDArray[np.int64]) -> int:
 
 
 @kernel
-def _glance(block: NDArray[np.uint32], last: int) -> tuple[bool, int, int]:
-    """Return whether the clock has nothing to decide in a block, its events, and its TIME_HIGH.
+def _glance(block: NDArray[np.uint32], last: int) -> tuple[bool, int]:
+    """Return whether the clock has nothing to decide in a block, and its TIME_HIGH.
 
     It has not where no two TIME_HIGH are further apart than half the range.
     """
-    top, low = np.uint32(last), np.uint32(last)
-    events, highs = np.uint32(0), np.uint32(0)
+    top, low, highs = np.uint32(last), np.uint32(last), np.uint32(0)
     for i in range(block.size):
         w = block[i]
         raw = w & np.uint32(0x0FFFFFFF)
         is_high = w >> np.uint32(28) == 8
         top = max(top, raw if is_high else np.uint32(0))
         low = min(low, raw if is_high else np.uint32(0x0FFFFFFF))
-        events += np.uint32(w < _EVENTS_END)
         highs += np.uint32(is_high)
-    calm = bool(top - low <= np.uint32(_SPAN >> 1))
-    return calm, int(np.int64(events)), int(np.int64(highs))
+    return bool(top - low <= np.uint32(_SPAN >> 1)), int(np.int64(highs))
 
 
 @kernel
-def _plain(
+def _mixed(
     block: NDArray[np.uint32],
     n: int,
     state: NDArray[np.int64],
@@ -118,7 +120,23 @@ def _plain(
 
 
 @kernel
-def _careful(
+def _end_of_run(words: NDArray[np.uint32], first: int) -> int:
+    """Return where the events that begin at ``first`` end."""
+    while first + STEP <= words.size:
+        part = words[first : first + STEP]
+        odd = np.uint32(0)
+        for i in range(part.size):
+            odd |= np.uint32(part[i] >= _EVENTS_END)
+        if odd:
+            break
+        first += STEP
+    while first < words.size and words[first] < _EVENTS_END:
+        first += 1
+    return first
+
+
+@kernel
+def _in_runs(
     block: NDArray[np.uint32],
     first: int,
     n: int,
@@ -130,22 +148,35 @@ def _careful(
     index: NDArray[np.int64],
     lost: NDArray[np.int64],
 ) -> int:
-    """Decode word by word, from event ``n`` on; word 0 is word ``first`` of the piece."""
-    now = ((state[0] + state[1]) << LOW_BITS) + state[3]
-    for i in range(block.size):
-        w = block[i]
-        if w >> np.uint32(28) == 8:
-            now = _time(int(np.int64(w & np.uint32(0x0FFFFFFF))), state)
-        elif w < _EVENTS_END:
-            if state[0] < 0:
-                lost[0] += 1
-                continue
-            x[n], y[n] = (w >> np.uint32(11)) & np.uint32(0x7FF), w & np.uint32(0x7FF)
-            t[n] = now + np.int64((w >> np.uint32(22)) & np.uint32(63))
-            p[n] = w >> np.uint32(28)
+    """Decode a block run by run, from event ``n`` on; word 0 is word ``first`` of the piece."""
+    now, i = ((state[0] + state[1]) << LOW_BITS) + state[3], 0
+    while i < block.size:
+        stop = _end_of_run(block, i)
+        if state[0] < 0:
+            lost[0] += stop - i
+        elif stop > i:
+            end = n + stop - i
+            # A function of its own would cost as much again in counting references to five arrays.
+            run, xs, ys, ts, ps = block[i:stop], x[n:end], y[n:end], t[n:end], p[n:end]
+            for k in range(run.size):
+                xs[k] = (run[k] >> np.uint32(11)) & np.uint32(0x7FF)
+            for k in range(run.size):
+                ys[k] = run[k] & np.uint32(0x7FF)
+            for k in range(run.size):
+                ts[k] = now + np.int64((run[k] >> np.uint32(22)) & np.uint32(63))
+            for k in range(run.size):
+                ps[k] = run[k] >> np.uint32(28)
             if index.size:
-                index[n] = first + i
-            n += 1
+                for k in range(n, end):
+                    index[k] = first + i + k - n
+            n = end
+        while stop < block.size and block[stop] >= _EVENTS_END:
+            w = block[stop]
+            if w >> np.uint32(28) == 8:
+                now = _time(int(np.int64(w & np.uint32(0x0FFFFFFF))), state)
+                lost[2] += 1
+            stop += 1
+        i = stop
     return n
 
 
@@ -159,26 +190,36 @@ def fill(
     p: NDArray[np.int8],
     index: NDArray[np.int64],
     lost: NDArray[np.int64],
+    seen: NDArray[np.int64],
 ) -> int:
     """Decode EVT2 words; return the number of events, at most `count`, which is the room needed.
 
     Returns -1, and writes nothing beyond it, where there is less room.
     ``index`` receives the word of each event where it has the same room, and nothing where it is
     empty. ``lost`` receives the events before the first TIME_HIGH, which have no time, nothing in
-    its second place, and the TIME_HIGH words.
+    its second place, and the TIME_HIGH words. ``seen`` is that of `eventkit.kernels.check.note`.
     """
     event, high = np.empty(BLOCK + 1, np.uint32), np.empty(BLOCK + 1, np.int64)
-    n = 0
+    n = noted = 0
     for a in range(0, words.size, BLOCK):
         block = words[a : a + BLOCK]
-        calm, events, highs = _glance(block, max(state[0], 0))
-        if n + events > x.size:
+        others = np.uint32(0)
+        for i in range(block.size):
+            others += np.uint32(block[i] >= _EVENTS_END)
+        if n + block.size - np.int64(others) > x.size:
             return -1
-        lost[2] += highs
-        if index.size or state[0] < 0 or not calm:
-            n = _careful(block, a, n, state, x, y, t, p, index, lost)
+        calm, highs = False, 0
+        if others > FEW and not index.size and state[0] >= 0:
+            calm, highs = _glance(block, state[0])
+        if calm:
+            n = _mixed(block, n, state, event, high, x, y, t, p)
+            lost[2] += highs
         else:
-            n = _plain(block, n, state, event, high, x, y, t, p)
+            n = _in_runs(block, a, n, state, x, y, t, p, index, lost)
+        if n - noted >= NOTED:
+            note(x[noted:n], y[noted:n], t[noted:n], seen)
+            noted = n
+    note(x[noted:n], y[noted:n], t[noted:n], seen)
     return n
 
 
@@ -221,12 +262,13 @@ def fill_vectors(
     p: NDArray[np.int8],
     index: NDArray[np.int64],
     lost: NDArray[np.int64],
+    seen: NDArray[np.int64],
 ) -> int:
     """Decode EVT2.1 words; the room needed is `count_vectors`, and -1 if there is less.
 
     ``index`` receives the word of each event where it has the same room, and nothing where it is
-    empty; ``lost`` the words before the first TIME_HIGH. Places may lie up to 31 pixels beyond
-    2047.
+    empty; ``lost`` the words before the first TIME_HIGH; ``seen`` is that of `note`. Places may lie
+    up to 31 pixels beyond 2047.
     """
     n, tail, now = 0, 1 - 2 * head, 0
     if state[0] >= 0:
@@ -256,6 +298,7 @@ def fill_vectors(
                     n += 1
                 mask >>= np.uint32(1)
                 place += np.uint32(1)
+    note(x[:n], y[:n], t[:n], seen)
     return n
 
 

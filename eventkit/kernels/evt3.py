@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.kernels._jit import kernel
+from eventkit.kernels.check import NOTED, note
 
 HIGH_BITS, LOW_BITS = 12, 12
 BLOCK = 256
@@ -182,18 +183,19 @@ def fill(
     p: NDArray[np.int8],
     index: NDArray[np.int64],
     lost: NDArray[np.int64],
+    seen: NDArray[np.int64],
 ) -> int:
     """Decode words; return the number of events, at most `count`, which is the room needed.
 
     Returns -1, and writes nothing beyond it, where there is less room.
     ``index`` receives the word of each event where it has the same room, and nothing where it is
     empty. ``lost`` receives the words that stand before the first TIME_HIGH, and before the first
-    row or vector base.
+    row or vector base. ``seen`` is that of `note`.
     """
     packed = np.empty(BLOCK * 12 + 1, np.uint64)
     put, shift = table[0], table[1]
     keep, one = ~put, np.uint64(1)
-    n = 0
+    n = noted = 0
     for a in range(0, words.size, BLOCK):
         block = words[a : a + BLOCK]
         if index.size or state[0] < 0 or state[4] < 0:
@@ -260,6 +262,10 @@ def fill(
         for i in range(found.size):
             ps[i] = (found[i] >> np.uint64(11)) & one
         n = stop
+        if n - noted >= NOTED:
+            note(x[noted:n], y[noted:n], t[noted:n], seen)
+            noted = n
+    note(x[noted:n], y[noted:n], t[noted:n], seen)
     return n
 
 

@@ -27,7 +27,7 @@ from eventkit.kernels import dat as kernels
 from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.clock import Clock
-from eventkit.readers.policy import RawChunk
+from eventkit.readers.policy import Extent, RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
@@ -241,11 +241,16 @@ def _decode(
     for offset, words in _records(source, start):
         mark = (offset, state.copy())
         room = buffer.room(len(words))
-        back, signs = kernels.fill(words, int(state[0]), x_bits, y_bits, p_bits, *room)
+        fields = (int(state[0]), x_bits, y_bits, p_bits)
+        back, signs, right, bottom = kernels.fill(words, *fields, *room)
+        # Where raw times step back, the clock decides whether that is a wrap.
+        extent = None if back else Extent(right, bottom, ordered=True)
         state = _unwrap(room.t, state, back=back)
         if t_offset_us:
             np.add(room.t, t_offset_us, out=room.t)
-        raw = RawChunk(*room, words=len(words), offset=offset, stride=RECORD_BYTES, mark=mark)
+        raw = RawChunk(
+            *room, words=len(words), offset=offset, stride=RECORD_BYTES, mark=mark, extent=extent
+        )
         yield raw if signs < 2 else _polarities(source, raw, on_error)
 
 
@@ -294,7 +299,7 @@ def _polarities(source: Source, raw: RawChunk, on_error: OnError) -> RawChunk:
         at = raw.byte_of(first)
         fault = FormatError(msg, path=source.name, offset=at, reason="bad_value")
         before = Columns(raw.x, raw.y, raw.t, raw.p).part(0, first)
-        return replace(raw, **before._asdict(), words=first, fault=fault)
+        return replace(raw, **before._asdict(), words=first, fault=fault, extent=None)
     columns = Columns(raw.x[kept], raw.y[kept], raw.t[kept], raw.p[kept])
     return RawChunk(
         *columns,

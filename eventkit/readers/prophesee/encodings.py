@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.columns import Columns
-from eventkit.kernels import evt2, evt3
+from eventkit.kernels import check, evt2, evt3
 from eventkit.triggers import CHANNEL_DTYPE
 
 _NO_INDEX = np.empty(0, np.int64)
@@ -42,10 +42,10 @@ class Encoding:
         ``count(words, found)``: the room that events need; ``found`` (4,) receives the numbers of
         triggers, OTHERS, CONTINUED and unpublished words.
     fill : callable
-        ``fill(words, state, x, y, t, p, index, lost)``: the number of events, or -1 for too little
-        room. ``index``, if not empty, receives the word of each event; ``lost`` (3,) is raised by
-        the words before the first TIME_HIGH, those before the first row, and for EVT2 all
-        TIME_HIGH.
+        ``fill(words, state, x, y, t, p, index, lost, seen)``: the number of events, or -1 for too
+        little room. ``index``, if not empty, receives the word of each event; ``lost`` (3,) is
+        raised by the words before the first TIME_HIGH, those before the first row, and for EVT2
+        all TIME_HIGH; ``seen`` is that of `eventkit.kernels.check.note`.
     triggers : callable
         ``triggers(words, state, t, source, p)``: the number of triggers.
     one_each : bool
@@ -84,6 +84,7 @@ class Encoding:
         room: Columns,
         *,
         index: NDArray[np.int64] = _NO_INDEX,
+        seen: NDArray[np.int64] | None = None,
     ) -> tuple[int, dict[str, int], bool]:
         """Write events to ``room``; return their number, the lost words, and whether that is all.
 
@@ -91,7 +92,8 @@ class Encoding:
         then. The number is -1 where the room is too small.
         """
         lost = np.zeros(3, np.int64)
-        n = self.fill(words, state, *room, index, lost)
+        seen = check.unseen() if seen is None else seen
+        n = self.fill(words, state, *room, index, lost, seen)
         all_told = self.one_each and n + int(lost.sum()) == words.nbytes // self.size
         return n, dict(zip(_LOST, lost[:2].tolist(), strict=True)), all_told
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from eventkit.columns import Buffer, Columns
 from eventkit.errors import FormatError
+from eventkit.kernels import check
 from eventkit.readers import geometry
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.policy import RawChunk
+from eventkit.readers.policy import Extent, RawChunk
 from eventkit.readers.prophesee.encodings import (
     Encoding,
     evt2_encoding,
@@ -66,7 +67,8 @@ class _File:
         for offset, piece in self.source.pieces(PIECE_BYTES, start=start):
             words, before = self.encoding.words(piece), state.copy()
             room = self._room(buffer, offset, words)
-            n, lost, all_told = self.encoding.decode(words, state, room)
+            seen = check.unseen()
+            n, lost, all_told = self.encoding.decode(words, state, room, seen=seen)
             if n < 0:
                 msg = "expected the words that were counted before, got others: the file changes"
                 raise FormatError(msg, path=self.source.name, offset=offset, reason="corrupt")
@@ -75,6 +77,7 @@ class _File:
                 *room.part(0, n),
                 words=piece.size // self.encoding.size,
                 skipped={reason: count for reason, count in skipped.items() if count},
+                extent=Extent.of(seen),
                 locate=self._finder(words, before, offset, room.t.size),
                 mark=(offset, before),
             )
