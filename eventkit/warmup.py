@@ -79,7 +79,8 @@ def cache_folder() -> Path | None:
 
 
 def _work() -> Iterator[tuple[str, Callable[[], object]]]:
-    ev = Events(x=[0, 1, 4, 4], y=[0, 1, 2, 2], t=[0, 5, 7, 9], p=[0, 1, 1, 0])
+    # Enough for a format without a header to be recognised by its first records.
+    ev = Events(x=[0, 1, 4, 4] * 8, y=[0, 1, 2, 2] * 8, t=range(32), p=[0, 1, 1, 0] * 8)
     for name in names():
         yield name, partial(make(name), ev, sensor_size=SIZE)
     for dtype in COUNT_DTYPES:

@@ -20,6 +20,20 @@ def extent(records: NDArray[np.uint8], overflow_row: int) -> tuple[int, int]:
 
 
 @kernel
+def steps_back(records: NDArray[np.uint8], overflow_row: int) -> int:
+    """Count times of ``records`` (N, 5) below the one before, without a marker between them."""
+    back, before, known = 0, np.uint32(0), False
+    for i in range(records.shape[0]):
+        high = np.uint32(records[i, 2] & np.uint8(0x7F))
+        low = (np.uint32(records[i, 3]) << np.uint32(8)) | np.uint32(records[i, 4])
+        now, marker = (high << np.uint32(16)) | low, records[i, 1] == overflow_row
+        if known and not marker and now < before:
+            back += 1
+        before, known = now, not marker
+    return back
+
+
+@kernel
 def fill(
     records: NDArray[np.uint8],
     overflow_row: int,

@@ -117,6 +117,8 @@ def _careful(
             state[3] = value
         elif kind == 0:
             state[4] = value & 0x7FF
+        elif kind == 1:
+            state[4] = -1
         elif kind == 3:
             state[5] = value
         elif kind == 2 or kind == 4 or kind == 5:
@@ -147,6 +149,18 @@ def _careful(
                 bits >>= 1
                 where += 1
     return n
+
+
+@kernel
+def _other_rows(block: NDArray[np.uint16]) -> bool:
+    """Return whether a row of another kind of event begins: places behind it are not of ours.
+
+    Kind 1, unpublished; OpenEB's decoder takes what follows it for exposure measurements.
+    """
+    found = np.uint16(0)
+    for i in range(block.size):
+        found |= np.uint16(np.uint16(block[i] >> np.uint16(12)) == 1)
+    return bool(found != 0)
 
 
 @kernel
@@ -198,7 +212,7 @@ def fill(
     n = noted = 0
     for a in range(0, words.size, BLOCK):
         block = words[a : a + BLOCK]
-        if index.size or state[0] < 0 or state[4] < 0:
+        if index.size or state[0] < 0 or state[4] < 0 or _other_rows(block):
             n = _careful(block, a, n, state, x, y, t, p, index, lost)
             if n < 0:
                 return -1

@@ -21,7 +21,7 @@ from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.recording import Recording
-from eventkit.sources import HEAD_BYTES, Source
+from eventkit.sources import Source
 
 RECORD_BYTES = 5
 OVERFLOW_ROW = 240
@@ -53,7 +53,8 @@ class AtisReader:
         records = min(len(source.head) // RECORD_BYTES, _LOOKED_AT)
         if records < _TELLING:
             return f"suffix .bin, without a header; too short to tell more ({records} records)"
-        back = _steps_back(source.head, records)
+        first = np.frombuffer(source.head, np.uint8, records * RECORD_BYTES)
+        back = kernels.steps_back(first.reshape(-1, RECORD_BYTES), OVERFLOW_ROW)
         if back > records // _FEW:
             return None
         if back:
@@ -64,7 +65,7 @@ class AtisReader:
         """Open a ``.bin`` file; the geometry is settled by a first pass over its places."""
         found = geometry.settle(source, options.sensor_size)
         if found.size is None:
-            found = _assume(source)
+            found = _assume(source, strict=options.strict)
         size = source.size
         return Recording(
             path=source.path,
@@ -82,33 +83,16 @@ class AtisReader:
         )
 
 
-def _steps_back(head: bytes, records: int) -> int:
-    """Count times below the one before them, unless there is an overflow marker between."""
-    words = np.ndarray(records, ">u4", head, 1, (RECORD_BYTES,)).astype(np.uint32)
-    marker, t = words >> 24 == OVERFLOW_ROW, words & ((1 << TIME_BITS) - 1)
-    return int(((t[1:] < t[:-1]) & ~marker[1:] & ~marker[:-1]).sum())
-
-
-def _pieces(source: Source, start: int = 0) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield ``(offset, bytes)``; a small file, of which a set has thousands, is read once only."""
-    if source.is_plain and len(source.head) < HEAD_BYTES:
-        if start < len(source.head):
-            yield start, np.frombuffer(source.head, np.uint8, offset=start)
-        return
-    yield from source.pieces(PIECE_BYTES, start=start)
-
-
-def _whole(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the whole records of a piece, (N, 5)."""
-    records = len(piece) // RECORD_BYTES
-    return piece[: records * RECORD_BYTES].reshape(records, RECORD_BYTES)
+def _records(source: Source, start: int = 0) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield ``(offset, records)``, (N, 5)."""
+    for offset, piece in source.records(RECORD_BYTES, PIECE_BYTES, start=start):
+        yield offset, piece.reshape(-1, RECORD_BYTES)
 
 
 def _decode(source: Source, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
     start, added_us = mark if isinstance(mark, tuple) else (0, 0)
-    for offset, piece in _pieces(source, start):
+    for offset, records in _records(source, start):
         mark = (offset, added_us)
-        records = _whole(piece)
         room = buffer.room(len(records))
         n, added_us = kernels.fill(records, OVERFLOW_ROW, OVERFLOW_US, added_us, *room)
         markers = len(records) - n
@@ -121,19 +105,20 @@ def _decode(source: Source, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
             skipped={"overflow": markers} if markers else {},
             mark=mark,
         )
-        rest = len(piece) - records.size
-        if rest:
-            msg = (
-                f"expected records of {RECORD_BYTES} bytes, got {rest} bytes at the end: the "
-                "file is cut; --on-error skip keeps the whole records"
-            )
-            at = offset + records.size
-            raise FormatError(msg, path=source.name, offset=at, reason="truncated")
 
 
-def _assume(source: Source) -> geometry.Geometry:
+def _assume(source: Source, *, strict: bool) -> geometry.Geometry:
     right, bottom = -1, -1
-    for _, piece in _pieces(source):
-        found = kernels.extent(_whole(piece), OVERFLOW_ROW)
+    for records in _sound(source):
+        found = kernels.extent(records, OVERFLOW_ROW)
         right, bottom = max(right, found[0]), max(bottom, found[1])
-    return geometry.assume(right, bottom, KNOWN_SENSORS, path=source)
+    places = () if strict else ((records[:, 0], records[:, 1]) for records in _sound(source))
+    return geometry.assume(right, bottom, KNOWN_SENSORS, path=source, places=places)
+
+
+def _sound(source: Source) -> Iterator[NDArray[np.uint8]]:
+    try:
+        for _, records in _records(source):
+            yield records
+    except FormatError:
+        pass  # met again, with its offset, by whoever reads the events

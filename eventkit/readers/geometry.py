@@ -6,14 +6,22 @@ get another shape from file to file.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eventkit.errors import FormatError
 from eventkit.sources import Source
 
 SIDE_FILES = ("{name}.size.txt", "sensor_size.txt")
+LONGEST_SIDE = 65536
+"""Pixels: places are 16 bits."""
+_NEARLY_ALL = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +65,26 @@ def settle(
         if size is not None:
             return Geometry(size, why)
     for pattern in SIDE_FILES:
-        path = source.beside(pattern.format(name=source.path.name))
+        path = source.beside(pattern.format(name=os.path.split(source.name)[1]))
         if path is None:
             continue
         text = path.read_text("utf-8", errors="replace").strip()
         match = re.fullmatch(r"(\d{1,5})\s*[x, ]\s*(\d{1,5})", text)
-        if match is None or not (int(match[1]) and int(match[2])):
+        size = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not all(0 < side <= LONGEST_SIDE for side in size):
             msg = f"expected a sensor size like 346x260, got {text[:40]!r}"
             raise FormatError(msg, path=path, offset=0, reason="bad_header")
-        return Geometry((int(match[1]), int(match[2])), f"{path.name} beside the file")
+        return Geometry(size, f"{path.name} beside the file")
     return Geometry()
 
 
 def assume(
-    right: int, bottom: int, known: Iterable[tuple[str, tuple[int, int]]], *, path: Source
+    right: int,
+    bottom: int,
+    known: Sequence[tuple[str, tuple[int, int]]],
+    *,
+    path: Source,
+    places: Iterable[tuple[NDArray[Any], NDArray[Any]]] = (),
 ) -> Geometry:
     """Return the first published sensor that holds every event, and say so.
 
@@ -79,6 +93,8 @@ def assume(
     right, bottom : int, pixels
         Largest x and y met.
     known : (name, (W, H)) in the order of preference
+    places : iterable of (x, y)
+        Given where damaged events are to be dropped: one that holds nearly all will do.
 
     Raises
     ------
@@ -90,6 +106,17 @@ def assume(
         if right < width and bottom < height:
             return Geometry((width, height), f"assumed {name}, which holds every event")
         names.append(f"{name} ({width}x{height})")
+    sizes = dict(known)
+    inside = dict.fromkeys(sizes, 0)
+    events = 0
+    for x, y in places:
+        events += x.size
+        for name, (width, height) in sizes.items():
+            inside[name] += int(np.count_nonzero((x < width) & (y < height)))
+    for name, count in inside.items():
+        if events and count >= _NEARLY_ALL * events:
+            why = f"assumed {name}, which holds {count} of {events} events"
+            return Geometry(sizes[name], why)
     msg = (
         f"expected events of {' or '.join(names)}, got x up to {right} and y up to {bottom}; the "
         "format has no geometry, give --sensor-size WxH"

@@ -148,6 +148,28 @@ def test_places_of_no_published_sensor_are_refused_with_the_cure(
     assert caught.value.reason == "no_geometry"
 
 
+def test_one_damaged_place_does_not_keep_skip_from_assuming_a_sensor(tmp_path: Path) -> None:
+    events = [(i % 34, i % 30, 10 * i, 1) for i in range(1000)]
+    path = write(tmp_path / "a.bin", [*events, (250, 3, 10_000, 0)])
+
+    with pytest.raises(FormatError, match="no geometry"):
+        eventkit.open(path)
+    recording = eventkit.open(path, on_error="skip")
+
+    assert recording.sensor_size == (34, 34)
+    assert "1000 of 1001 events" in recording.notes[0]
+    assert recording.ledger.dropped == {"outside": 1}
+
+
+def test_a_file_of_zeros_holds_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(5000))
+
+    with pytest.raises(FormatError, match="5000 zeros up to the end"):
+        _ = eventkit.open(path).events
+    assert len(eventkit.open(path, on_error="repair").events) == 0
+
+
 def test_a_given_sensor_size_is_taken_and_events_outside_are_dropped(tmp_path: Path) -> None:
     path = write(tmp_path / "a.bin", [(10, 3, 1, 1), (9, 9, 2, 1), (3, 10, 3, 1)])
 

@@ -70,6 +70,8 @@ def slow_evt3(words: list[int]) -> list[tuple[int, int, int, int]]:
             low = value
         elif kind == 0:
             row = value & 0x7FF
+        elif kind == 1:  # of another kind of event, by OpenEB
+            row = None
         elif kind == 3:
             base, polarity = value & 0x7FF, value >> 11
         elif high is None or row is None:
@@ -133,7 +135,7 @@ evt3_words = st.lists(
         st.builds(lambda x, p: 3 << 12 | p << 11 | x, st.integers(0, 50), st.integers(0, 1)),
         st.builds(lambda bits: 4 << 12 | bits, st.integers(0, 4095)),
         st.builds(lambda bits: 5 << 12 | bits, st.integers(0, 4095)),
-        st.sampled_from([0x7ABC, 0xE123, 0xF000, 0x9999, 0xA101]),
+        st.sampled_from([0x7ABC, 0xE123, 0xF000, 0x9999, 0xA101, 0x1007]),
     ),
     max_size=600,
 )
@@ -154,6 +156,63 @@ def test_evt3_equals_a_slow_twin(tmp_path_factory: pytest.TempPathFactory, words
     assert rows(recording.events) == expected
     assert recording.ledger.decoded == recording.ledger.kept == len(expected)
     assert recording.ledger.words == len(words)
+
+
+def test_places_behind_a_row_of_another_kind_are_no_events(tmp_path: Path) -> None:
+    words = [high3(1), low3(1), 5, at3(3), 1 << 12 | 7, at3(40), at3(41), 6, at3(4)]
+    words += [6, at3(4)] * 200  # goes on for more than a block
+
+    recording = eventkit.open(write(tmp_path / "a.raw", EVT3, words, "<u2"))
+
+    assert rows(recording.events)[:3] == [(3, 5, 4097, 1), (4, 6, 4097, 1), (4, 6, 4097, 1)]
+    assert len(recording.events) == 202
+    assert recording.ledger.skipped == {"unknown": 1, "before_row": 2}
+
+
+@pytest.mark.parametrize("line", [b"% note a\x1bb", b"% plugin_name " + b"x" * 9000])
+def test_odd_header_lines_before_the_end_line_are_no_words(tmp_path: Path, line: bytes) -> None:
+    path = write(tmp_path / "a.raw", EVT3, [high3(1), low3(2), 5, at3(3)], "<u2")
+    path.write_bytes(path.read_bytes().replace(b"% end", line + b"\n% end"))
+
+    recording = eventkit.open(path)
+
+    assert rows(recording.events) == [(3, 5, 4098, 1)]
+    assert recording.ledger.words == 4
+
+
+def test_a_hole_at_the_end_of_evt2_is_a_fault_and_no_event(shared: Path, tmp_path: Path) -> None:
+    data = (shared / "evt" / "evt2_640x480.raw").read_bytes()
+    path, whole = tmp_path / "a.raw", eventkit.open(shared / "evt" / "evt2_640x480.raw").events
+    path.write_bytes(data + bytes(1 << 20))
+
+    with pytest.raises(FormatError, match="1048576 zeros up to the end") as caught:
+        _ = eventkit.open(path).events
+    repaired = eventkit.open(path, on_error="repair")
+
+    assert caught.value.offset == len(data)
+    assert repaired.events == whole
+    assert repaired.ledger.decoded == repaired.ledger.kept == len(whole)
+    assert [fault["offset"] for fault in repaired.ledger.faults] == [len(data)]
+
+
+def test_zeros_in_evt3_are_rows_and_no_fault(tmp_path: Path) -> None:
+    words = [high3(1), low3(2), 5, at3(3), *[0] * 1000]
+
+    assert rows(eventkit.open(write(tmp_path / "a.raw", EVT3, words, "<u2")).events) == [
+        (3, 5, 4098, 1)
+    ]
+
+
+def test_damage_does_not_keep_skip_from_assuming_a_sensor(shared: Path, tmp_path: Path) -> None:
+    data = bytearray((shared / "evt" / "evt2_640x480.raw").read_bytes())
+    data[-6] ^= 0x3F  # an x far outside
+    path = tmp_path / "a.raw"
+    path.write_bytes(data + b"abc")
+
+    recording = eventkit.open(path, on_error="skip", sensor_size=None)
+
+    assert recording.sensor_size == (640, 480)
+    assert [fault["reason"] for fault in recording.ledger.faults] == ["truncated"]
 
 
 def test_evt3_vectors_place_a_pixel_a_bit_and_move_the_base(tmp_path: Path) -> None:

@@ -243,6 +243,46 @@ def test_a_locked_member_is_refused_in_our_words(tmp_path: Path) -> None:
         Source(f"zip://one::{path}").read()
 
 
+@given(
+    content=st.binary(max_size=40),
+    zeros=st.sampled_from([0, 1, 511, 512, 2000]),
+    stride=st.integers(1, 9),
+    start=st.integers(0, 12),
+    size=st.sampled_from([16, 64, 4096]),
+    harmless=st.booleans(),
+)
+def test_records_are_whole_and_what_is_left_over_is_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+    content: bytes,
+    zeros: int,
+    stride: int,
+    start: int,
+    size: int,
+    harmless: bool,
+) -> None:
+    path = tmp_path_factory.mktemp("a") / "a.raw"
+    data = b"r" + content + bytes(zeros)  # no magic number of a compression
+    path.write_bytes(data)
+    filled = len(data.rstrip(b"\0"))
+    stop = len(data)
+    if not harmless and len(data) - filled >= 512:  # up to the record that the last byte is in
+        stop = next(k for k in range(start, 2 * len(data) + 99, stride) if k >= filled)
+    stop = start + max(0, min(stop, len(data)) - start) // stride * stride
+
+    got, error = b"", None
+    try:
+        for offset, piece in Source(path).records(stride, size, start=start, zeros=harmless):
+            assert offset == start + len(got)
+            assert len(piece) % stride == 0
+            got += piece.tobytes()
+    except FormatError as err:
+        error = err
+
+    assert got == data[start:stop]
+    assert (error is None) == (max(stop, start) >= len(data))
+    assert error is None or error.offset == stop
+
+
 def test_spooled_copies_go_with_their_source(tmp_path: Path) -> None:
     path = tmp_path / "rec.raw.gz"
     path.write_bytes(gzip.compress(b"content"))
@@ -300,6 +340,25 @@ def test_nothing_is_left_open(tmp_path: Path, data: bytes) -> None:
         source.read()
 
     assert len(list(descriptors.iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("foo://bar/a.raw", "expected a path or a URL that fsspec opens"),
+        ("zip://member.raw", "expected zip://MEMBER::ARCHIVE"),
+        ("zip://member.raw::", "expected zip://MEMBER::ARCHIVE"),
+    ],
+)
+def test_what_is_no_place_is_refused_in_our_words(name: str, told: str) -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(SettingsError, match=told):
+        Source(name)
+
+
+def test_a_name_that_no_file_can_have_is_not_there() -> None:
+    with pytest.raises(MissingDataError, match="no such file or folder"):
+        Source("x" * 300)
 
 
 def test_no_such_folder_file_or_scheme(tmp_path: Path) -> None:

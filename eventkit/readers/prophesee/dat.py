@@ -262,17 +262,8 @@ def _records(source: Source, start: int) -> Iterator[tuple[int, NDArray[np.uint6
     FormatError
         At a cut record.
     """
-    for offset, piece in source.pieces(PIECE_BYTES, start=start):
-        whole, rest = divmod(len(piece), RECORD_BYTES)
-        if whole:
-            yield offset, piece[: whole * RECORD_BYTES].view("<u8")
-        if rest:
-            msg = (
-                f"expected records of {RECORD_BYTES} bytes, got {rest} bytes at the end: the "
-                "file is cut; --on-error skip keeps the whole records"
-            )
-            at = offset + whole * RECORD_BYTES
-            raise FormatError(msg, path=source.name, offset=at, reason="truncated")
+    for offset, piece in source.records(RECORD_BYTES, PIECE_BYTES, start=start):
+        yield offset, piece.view("<u8")
 
 
 def _unwrap(t: NDArray[np.int64], state: NDArray[np.int64], *, back: bool) -> NDArray[np.int64]:

@@ -64,7 +64,7 @@ class _File:
         first = (self.header.size, self.encoding.start(self.offset_us))
         start, state = mark if isinstance(mark, tuple) else first
         state = state.copy()
-        for offset, piece in self.source.pieces(PIECE_BYTES, start=start):
+        for offset, piece in self._pieces(start):
             words, before = self.encoding.words(piece), state.copy()
             room = self._room(buffer, offset, words)
             seen = check.unseen()
@@ -81,7 +81,11 @@ class _File:
                 locate=self._finder(words, before, offset, room.t.size),
                 mark=(offset, before),
             )
-            self._check_end(piece, offset)
+
+    def _pieces(self, start: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        # A word of zeros is an event in EVT2 only.
+        zeros = not self.encoding.one_each
+        return self.source.records(self.encoding.size, PIECE_BYTES, start=start, zeros=zeros)
 
     def _room(self, buffer: Buffer, offset: int, words: NDArray[Any]) -> Columns:
         """Return room for the events of some words: counted where it matters."""
@@ -100,16 +104,6 @@ class _File:
             return offset + int(index[event]) * self.encoding.size
 
         return locate
-
-    def _check_end(self, piece: NDArray[np.uint8], offset: int) -> None:
-        rest = piece.size % self.encoding.size
-        if rest:
-            msg = (
-                f"expected words of {self.encoding.size} bytes, got {rest} at the end: the file is "
-                "cut; --on-error skip keeps the whole words"
-            )
-            at = offset + piece.size - rest
-            raise FormatError(msg, path=self.source.name, offset=at, reason="truncated")
 
     def bound(self) -> int:
         """Return the most events there can be, without decoding them."""
@@ -131,9 +125,8 @@ class _File:
 
     def _triggers(self) -> Iterator[NDArray[Any]]:
         state = self.encoding.start(self.offset_us)
-        for offset, piece in self.source.pieces(PIECE_BYTES, start=self.header.size):
+        for _, piece in self._pieces(self.header.size):
             yield self.encoding.read_triggers(self.encoding.words(piece), state)
-            self._check_end(piece, offset)
 
 
 class _EvtReader:
@@ -157,7 +150,7 @@ class _EvtReader:
         file = _File(source, header, encoding, header.t_offset_us(source))
         found = geometry.settle(source, options.sensor_size, *header.geometry)
         if found.size is None:
-            found = _assume(file, self.name)
+            found = _assume(file, self.name, strict=options.strict)
         return Recording(
             path=source.path,
             format=self.name,
@@ -207,13 +200,22 @@ class Evt3Reader(_EvtReader):
         return evt3_encoding(), []
 
 
-def _assume(file: _File, name: str) -> geometry.Geometry:
+def _assume(file: _File, name: str, *, strict: bool) -> geometry.Geometry:
     """Take the first published sensor that holds the places of the first megabytes."""
     right, bottom = -1, -1
-    for chunk in file.decode(Buffer(Columns.empty(0)), None):
-        if chunk.t.size:
-            right, bottom = max(right, int(chunk.x.max())), max(bottom, int(chunk.y.max()))
-        mark = chunk.mark
-        if isinstance(mark, tuple) and mark[0] > _ASSUMED_FROM:
-            break
-    return geometry.assume(right, bottom, _ASSUMED[name], path=file.source)
+    for x, y in _first_places(file):
+        right, bottom = max(right, int(x.max())), max(bottom, int(y.max()))
+    places = () if strict else _first_places(file)
+    return geometry.assume(right, bottom, _ASSUMED[name], path=file.source, places=places)
+
+
+def _first_places(file: _File) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    try:
+        for chunk in file.decode(Buffer(Columns.empty(0)), None):
+            if chunk.t.size:
+                yield chunk.x, chunk.y
+            mark = chunk.mark
+            if isinstance(mark, tuple) and mark[0] > _ASSUMED_FROM:
+                break
+    except FormatError:
+        pass  # met again, with its offset, by whoever reads the events
