@@ -3,12 +3,14 @@
 Cameras write microseconds. Files made from ROS bags and by the tools around E2VID hold seconds as
 floats, simulators nanoseconds, and hardly any of them says so. What can be told:
 
-- times with fractions are no microseconds (no camera resolves less) and no nanoseconds;
 - past `TOO_LATE` they are nanoseconds since 1970: anything else would be 3,000 years;
 - other integers are microseconds, unless more than `FASTEST` events a second would follow: the
   fastest sensor on the market gives 1.066 G events/s (Prophesee IMX636 data sheet). A quiet camera
-  gives as few as one likes, so nothing follows from a low rate;
-- floats come from tools: the unit among those that gives `SLOWEST` to `FASTEST` events a second.
+  gives as few as one likes, so nothing follows from a low rate but a word about nanoseconds;
+- floats without fractions are microseconds too: nobody keeps times to the whole second;
+- times with fractions are seconds where they are whole millionths: clocks tick in microseconds.
+  In whole thousandths they may be milliseconds as well, and finer ones come from simulators: these
+  are seconds only where that gives at least `LIVELY` events a second.
 
 What would need a guess beyond that is refused, with the option that says it.
 """
@@ -26,9 +28,11 @@ from eventkit.events import TimeUnit
 UNITS: dict[TimeUnit, float] = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 """Microseconds in one of each."""
 
-SLOWEST, FASTEST = 10.0, 2e9
+SLOWEST, LIVELY, FASTEST = 10.0, 1e3, 2e9
 ENOUGH = 100
 """Events from which on a rate says something."""
+DIFFERENT = 16
+"""Whole numbers that seconds or milliseconds would hardly have."""
 TOO_LATE = 10**17
 LONGEST_S = 1e10
 """Past this a number is no count of seconds: 317 years; clocks since 1970 stand at 1.8e9."""
@@ -62,7 +66,7 @@ def guess_unit(t: NDArray[Any], *, given: TimeUnit | None, name: str) -> tuple[T
     Examples
     --------
     >>> guess_unit(np.array([0.000125, 0.000131]), given=None, name="a.h5")
-    ('s', 'times have fractions, as seconds have')
+    ('s', 'times are whole millionths, as seconds of a camera are')
     >>> guess_unit(np.array([125, 131]), given=None, name="a.h5")
     ('us', 'times are integers')
     """
@@ -84,6 +88,16 @@ def guess_unit(t: NDArray[Any], *, given: TimeUnit | None, name: str) -> tuple[T
     if fractions >= 0.5 or (sound.size < ENOUGH and fractions > 0):
         return _of_fractions(sound, name)
     return _of_whole_floats(sound, latest, name)
+
+
+def _in_whole(t: NDArray[Any], parts: float) -> bool | None:
+    """Whether nearly all times are whole in such parts; None where floats are too coarse."""
+    exact = t.astype(np.float64)
+    slack = np.maximum(2 * np.spacing(np.abs(t).astype(t.dtype)).astype(np.float64) * parts, 1e-6)
+    if float(np.median(slack)) > 0.05:
+        return None
+    scaled = exact * parts
+    return bool(np.mean(np.abs(scaled - np.rint(scaled)) <= slack) >= 0.98)
 
 
 def microseconds(
@@ -150,15 +164,30 @@ def _possible(rate: float, units: tuple[TimeUnit, ...]) -> list[TimeUnit]:
 
 def _of_integers(t: NDArray[Any], name: str) -> tuple[TimeUnit, str]:
     rate = _rate(t)
-    if rate is None or rate * 1e6 <= FASTEST:
+    if rate is None:
         return "us", "times are integers"
-    raise _undecided(rate, "integers", name)
+    if rate * 1e6 > FASTEST:
+        raise _undecided(rate, "integers", name)
+    if rate * 1e6 >= LIVELY:
+        return "us", f"times are integers, {rate * 1e6:.2g} events/s"
+    return "us", (
+        f"times are integers, though {rate * 1e6:.2g} events/s are few; as nanoseconds they were "
+        f"{rate * 1e9:.2g}"
+    )
 
 
 def _of_fractions(t: NDArray[Any], name: str) -> tuple[TimeUnit, str]:
     rate = _rate(t)
-    if rate is not None and not _possible(rate, ("s",)):
-        raise _undecided(rate, "times with fractions", name)
+    whole = _in_whole(t, 1e6)
+    if rate is not None:
+        either = _in_whole(t, 1e3) and bool(_possible(rate, ("ms",)))
+        if either and rate < SLOWEST and whole:
+            return "ms", f"times are whole thousandths; seconds would be {rate:.2g} events/s"
+        least = LIVELY if whole is False else SLOWEST
+        if either or not least <= rate <= FASTEST:
+            raise _undecided(rate, "times with fractions", name)
+    if whole:
+        return "s", "times are whole millionths, as seconds of a camera are"
     coarse = np.spacing(np.abs(t).max()) if t.dtype.itemsize < 8 else 0.0
     if coarse > 1e-6:
         return "s", (
@@ -169,12 +198,13 @@ def _of_fractions(t: NDArray[Any], name: str) -> tuple[TimeUnit, str]:
 
 
 def _of_whole_floats(t: NDArray[Any], latest: float, name: str) -> tuple[TimeUnit, str]:
-    """MATLAB keeps microseconds as doubles; nobody keeps times to the whole millisecond."""
+    """MATLAB keeps microseconds as doubles; nobody keeps times to the whole second."""
     if latest > LONGEST_S:
         return "us", f"floats without fractions, at {latest:.1e}: too late for seconds"
     rate = _rate(t)
-    if rate is not None and not _possible(rate, ("s",)) and _possible(rate, ("us",)):
-        return "us", f"floats without fractions; seconds would be {rate:.2g} events/s"
+    many = np.unique(t).size >= DIFFERENT
+    if many and (rate is None or _possible(rate, ("us",))):
+        return "us", "floats without fractions, too many different ones for whole seconds"
     raise _undecided(rate, "floats without fractions", name)
 
 

@@ -17,16 +17,20 @@ NS_SINCE_1970 = np.int64(1_700_000_000_000_000_000)
     [
         (US, "us", "integers"),
         (US.astype(np.uint32), "us", "integers"),
-        (US * 1e-6, "s", "fractions"),
-        (US * 1e-6 + 1.5e9, "s", "fractions"),
-        (US.astype(np.float64), "us", "seconds would be"),
+        (US * 1e-6, "s", "whole millionths"),
+        (US * 1e-6 + 1.5e9, "s", "fractions"),  # floats no longer hold whole microseconds
+        (US * 1e-1, "ms", "seconds would be"),
+        (US * 1e-6 + np.linspace(0, 1e-6, 5000), "s", "fractions"),  # a simulator
+        (US.astype(np.float64), "us", "too many different"),
+        (US / 400 // 1.0, "us", "too many different"),  # 20 M events/s
+        (US[:20].astype(np.float64), "us", "too many different"),
         (US + 1.5e15, "us", "too late for seconds"),
         (US + NS_SINCE_1970, "ns", "year 3000"),
         (np.zeros(0), "s", "without an event"),
         (np.zeros(0, np.int64), "us", "no event"),
         (np.array([7]), "us", "integers"),
         (np.zeros(1000, np.int64), "us", "integers"),
-        (US * 1_000_000, "us", "integers"),  # a quiet camera
+        (US * 1_000, "us", "as nanoseconds they were 5.1e+04"),  # a quiet camera, or a simulator
         ((US * 1e-6 + 100).astype(np.float32), "s", "steps of 8 us"),
     ],
 )
@@ -41,7 +45,9 @@ def test_the_unit_is_told_with_its_reason(times: np.ndarray, unit: str, why: str
     "times",
     [
         np.array([1.0, 2.0]),  # seconds or microseconds
-        np.arange(1000) / 4 + 0.5,  # 4 events/s
+        np.sqrt(np.arange(1000)),  # 32 events/s, or 32,000
+        US * 1e-3,  # milliseconds of a camera, or seconds to the millisecond
+        np.cumsum(np.random.default_rng(0).random(5000)) / 100,  # milliseconds of a simulator
         np.repeat(np.arange(4), 100_000),  # 10^11 events/s
     ],
 )
