@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -139,8 +140,9 @@ class Recording:
         SettingsError
             If both are given or one is below 1, or the next event is a million windows away.
         """
-        if (n is not None and us is not None) or any(v is not None and v < 1 for v in (n, us)):
-            msg = f"expected n or us, at least 1, got n={n}, us={us}"
+        given = [v for v in (n, us) if v is not None]
+        if len(given) > 1 or any(not isinstance(v, Integral) or int(v) < 1 for v in given):
+            msg = f"expected n or us, a whole number of at least 1, got n={n!r}, us={us!r}"
             raise SettingsError(msg)
         events = (chunk.events for chunk in self.stream(ledger) if len(chunk.events))
         if n is not None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from eventkit.errors import FormatError, SettingsError, UnsupportedFormatError
+from eventkit.errors import EventKitError, FormatError, SettingsError, UnsupportedFormatError
 from eventkit.events import TimeUnit
 from eventkit.readers.base import Reader, ReadOptions
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
 
-# In this order: formats with magic bytes first, then what is told by its shape, then by suffix.
+_log = logging.getLogger(__name__)
+
+# In this order: formats with magic bytes first, then what is told by its shape.
 _BUILT_IN = (
     "eventkit.readers.aedat.aedat4:Aedat4Reader",
     "eventkit.readers.aedat.aedat3:Aedat3Reader",
@@ -33,29 +36,49 @@ _BUILT_IN = (
     "eventkit.readers.images.reader:ImageReader",
     "eventkit.readers.images.video:VideoReader",
     "eventkit.readers.images.reader:ImageFolderReader",
-    "eventkit.readers.text.reader:TextReader",
-    "eventkit.readers.atis:AtisReader",
 )
+# What takes nearly anything of its suffix is asked after the readers of other packages.
+_LAST = ("eventkit.readers.text.reader:TextReader", "eventkit.readers.atis:AtisReader")
 
 
+@cache
 def readers() -> tuple[Reader, ...]:
-    """Return built-in readers, then those registered under ``eventkit.readers``."""
-    return (*_built_in(), *_registered())
+    """Return all readers in the order in which they are asked.
+
+    Those registered under the entry point group ``eventkit.readers`` are among them; one that
+    cannot be loaded is left out with a warning that names its package.
+    """
+    return (*map(_made, _BUILT_IN), *_registered(), *map(_made, _LAST))
 
 
-@cache
-def _built_in() -> tuple[Reader, ...]:
-    targets = (target.partition(":") for target in _BUILT_IN)
-    return tuple(getattr(import_module(module), name)() for module, _, name in targets)
+def _made(target: str) -> Reader:
+    module, _, name = target.partition(":")
+    reader: Reader = getattr(import_module(module), name)()
+    return reader
 
 
-@cache
-def _registered() -> tuple[Reader, ...]:
+def _registered() -> list[Reader]:
     # Looking through the metadata of every installed package takes 10 ms: once a process.
     from importlib.metadata import entry_points
 
-    points = sorted(entry_points(group="eventkit.readers"), key=lambda point: point.name)
-    return tuple(point.load()() for point in points)
+    found: list[Reader] = []
+    for point in sorted(entry_points(group="eventkit.readers"), key=lambda point: point.name):
+        try:
+            found.append(point.load()())
+        except Exception as err:  # whatever a foreign module raises, other formats are read
+            package = point.dist.name if point.dist is not None else point.value
+            _log.warning("the reader %s of %s is left out: %r", point.name, package, err)
+    return found
+
+
+def _recognised(reader: Reader, source: Source) -> str | None:
+    try:
+        return reader.recognise(source)
+    except (EventKitError, OSError):
+        raise
+    except Exception as err:  # a reader of another package must not take the others along
+        _log.warning("the reader %s failed to look at %s: %r", reader.name, source, err)
+        return None
 
 
 def suffixes(side: str) -> dict[str, str]:
@@ -66,7 +89,7 @@ def suffixes(side: str) -> dict[str, str]:
 def is_events(path: Path) -> bool:
     """Tell by the content whether a file has events that some reader knows."""
     source = Source(path)
-    return any("events" in r.holds and r.recognise(source) is not None for r in readers())
+    return any("events" in r.holds and _recognised(r, source) is not None for r in readers())
 
 
 def find_reader(source: Source, *, format: str | None = None) -> tuple[Reader, str]:
@@ -84,14 +107,14 @@ def find_reader(source: Source, *, format: str | None = None) -> tuple[Reader, s
     if format is not None:
         return _named(source, format), "--format"
     for reader in readers():
-        why = reader.recognise(source)
+        why = _recognised(reader, source)
         if why is not None:
             return reader, why
     known = ", ".join(sorted({suffix for reader in readers() for suffix in reader.suffixes}))
     if source.suffix in suffixes("events") and not source.is_dir:
         msg = (
             f"expected the content of a {source.suffix} recording, got first bytes "
-            f"{source.head[:14]!r}; is the file cut or renamed? --format names the format"
+            f"{source.head[:48]!r}; is the file cut or renamed? --format names the format"
         )
         raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
     got = "a folder without recordings" if source.is_dir else source.suffix or "no suffix"
@@ -164,10 +187,6 @@ def open(
         ...
     eventkit.errors.MissingDataError: no-such-file.aedat4: no such file or folder
     """
-    if on_error not in ("raise", "skip", "repair"):
-        msg = f"expected on_error among raise, skip, repair, got {on_error!r}"
-        raise SettingsError(msg)
-    source = Source(path)
     options = ReadOptions(
         on_error=on_error,
         sensor_size=sensor_size,
@@ -175,6 +194,7 @@ def open(
         columns=columns,
         topic=topic,
     )
+    source = Source(path)
     reader, why = find_reader(source, format=format)
     recording = reader.open(source, options)
     recording.evidence = why

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from numbers import Integral
+from typing import NoReturn, Protocol, TypeVar, get_args
 
 from eventkit.columns import EVENT_CHUNK as EVENT_CHUNK
-from eventkit.errors import FormatError
+from eventkit.errors import FormatError, SettingsError
 from eventkit.events import TimeUnit
+from eventkit.readers.column_order import check_order
+from eventkit.readers.geometry import LONGEST_SIDE
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
 
@@ -45,6 +48,24 @@ class ReadOptions:
     topic: str | None = None
     side_faults: list[dict[str, object]] = field(default_factory=list, compare=False)
 
+    def __post_init__(self) -> None:
+        """Refuse what no reader could use.
+
+        Raises
+        ------
+        SettingsError
+        """
+        if self.on_error not in get_args(OnError):
+            _refuse("on_error", f"one of {', '.join(get_args(OnError))}", self.on_error)
+        if self.time_unit is not None and self.time_unit not in get_args(TimeUnit):
+            _refuse("time_unit", f"one of {', '.join(get_args(TimeUnit))}", self.time_unit)
+        if self.sensor_size is not None and not _is_size(self.sensor_size):
+            _refuse("sensor_size", "(width, height), each in 1..65536", self.sensor_size)
+        if self.topic is not None and not isinstance(self.topic, str):
+            _refuse("topic", "a name or number as text", self.topic)
+        if self.columns is not None:
+            check_order(self.columns)
+
     @property
     def strict(self) -> bool:
         """Whether the first fault ends the reading."""
@@ -76,6 +97,19 @@ class ReadOptions:
         """Yield what stands beside the events up to the first fault, which is booked."""
         with self.booking():
             yield from items
+
+
+def _refuse(name: str, wanted: str, got: object) -> NoReturn:
+    msg = f"expected {name} as {wanted}, got {got!r}"
+    raise SettingsError(msg)
+
+
+def _is_size(size: object) -> bool:
+    return (
+        isinstance(size, tuple | list)
+        and len(size) == 2
+        and all(isinstance(side, Integral) and 0 < int(side) <= LONGEST_SIDE for side in size)
+    )
 
 
 class Reader(Protocol):

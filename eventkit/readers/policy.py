@@ -268,6 +268,7 @@ class Judge:
             raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="outside_sensor")
         msg = (
             f"expected times that do not decrease, got {int(raw.t[i])} us after {int(high[i])} us "
-            f"at event {self.seen + i}; --on-error skip drops such events, repair moves them up"
+            f"at event {self.seen + i}; --on-error skip drops such events"
+            + (", repair moves them up" if high[i] - raw.t[i] <= JITTER_US else "")
         )
         raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="backwards_time")

@@ -1,0 +1,106 @@
+"""`eventkit.open`: options that no reader could use, and readers of other packages."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eventkit
+from eventkit import readers
+from eventkit.errors import SettingsError
+from eventkit.recording import Recording
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes([1, 2, 128, 0, 5]) * 40)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"sensor_size": "640x480"}, "sensor_size as"),
+        ({"sensor_size": (640,)}, "sensor_size as"),
+        ({"sensor_size": (0, 0)}, "got \\(0, 0\\)"),
+        ({"sensor_size": (-5, 3)}, "each in 1..65536"),
+        ({"sensor_size": (70_000, 480)}, "each in 1..65536"),
+        ({"sensor_size": (640.5, 480)}, "sensor_size as"),
+        ({"time_unit": "sec"}, "time_unit as one of s, ms, us, ns, got 'sec'"),
+        ({"columns": "zz"}, "each of t, x, y, p once"),
+        ({"topic": 3}, "topic as"),
+        ({"on_error": "ignore"}, "on_error as one of raise, skip, repair"),
+    ],
+)
+def test_options_that_no_reader_could_use_are_refused(
+    recording: Path, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told):
+        eventkit.open(recording, **options)
+
+
+def test_a_size_of_numpy_integers_is_a_size(recording: Path) -> None:
+    sides = np.array([34, 34])
+
+    assert eventkit.open(recording, sensor_size=(sides[0], sides[1])).sensor_size == (34, 34)
+
+
+class Foreign:
+    """A reader that recognises bytes which the ATIS reader would take by the suffix."""
+
+    name, suffixes, holds = "foreign", (".bin",), ("events",)
+
+    def recognise(self, source: Any) -> str | None:
+        return "first bytes MYFMT" if source.head.startswith(b"MYFMT") else None
+
+    def open(self, source: Any, options: Any) -> Recording:
+        return Recording(path=source.path, format=self.name)
+
+
+class Failing(Foreign):
+    name = "failing"
+
+    def recognise(self, source: Any) -> str | None:
+        raise RuntimeError("a fault of its own")
+
+
+@pytest.fixture
+def plug_ins(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Register readers as an installed package would."""
+
+    def register(**targets: str) -> None:
+        points = [EntryPoint(name, value, "eventkit.readers") for name, value in targets.items()]
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+        readers.readers.cache_clear()
+
+    yield register
+    monkeypatch.undo()
+    readers.readers.cache_clear()
+
+
+def test_a_broken_plug_in_takes_no_other_reader_along(
+    recording: Path, plug_ins: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    plug_ins(broken="no_such_module:Reader", failing=f"{__name__}:Failing")
+
+    with caplog.at_level(logging.WARNING):
+        assert eventkit.open(recording, sensor_size=(9, 9)).format == "atis-bin"
+
+    assert "the reader broken of no_such_module:Reader is left out" in caplog.text
+    assert "the reader failing failed to look at" in caplog.text
+
+
+def test_a_plug_in_is_asked_before_readers_that_go_by_the_suffix(
+    tmp_path: Path, plug_ins: Any
+) -> None:
+    plug_ins(foreign=f"{__name__}:Foreign")
+    path = tmp_path / "b.bin"
+    path.write_bytes(b"MYFMT" + bytes(range(100)))
+
+    assert eventkit.open(path).format == "foreign"
