@@ -2,6 +2,8 @@
 
 A row is no event (``bad_row``) if a place is no whole number, a time no number, or a polarity
 neither of the two that the file uses: 1, and of -1 and 0 the one that more of its first rows have.
+Where many rows are none, that is no damage but another kind of table (rectified places, polarities
+1 and 2): it ends the reading under every policy, as what is left would not be the recording.
 Whether a place lies on the sensor and a time is in order is judged later, as for every format.
 """
 
@@ -26,6 +28,9 @@ _WANTED = {
     "t": "numbers as times in 't'",
     "p": "'p' as bool, {0, 1} or {-1, 1}",
 }
+
+_ROWS_THAT_TELL = 32
+_MANY_SIGNS = 0.1
 
 Bad = NDArray[np.bool_] | None
 
@@ -104,7 +109,7 @@ class Cleaner:
         Raises
         ------
         FormatError
-            Whatever the policy, where most places have fractions: they are no pixels.
+            Whatever the policy, where many rows have no pixels or another kind of polarity.
         """
         t, bad_t = microseconds(columns["t"], self.unit)
         if self.offset_us:
@@ -119,8 +124,15 @@ class Cleaner:
         if bad is not None:
             index = np.flatnonzero(~bad)
             first = int(np.argmax(bad))
-            if self.strict or _no_pixels(columns, masks):
-                fault = self._fault(columns, masks, first, byte(first))
+            column = next(name for name, mask in masks.items() if mask is not None and mask[first])
+            cure = "--on-error skip leaves such rows out and counts them"
+            foreign = _foreign(columns, masks)
+            if foreign:
+                column, first = foreign, int(np.argmax(masks[foreign]))
+                count = int(np.count_nonzero(masks[foreign]))
+                cure = f"so have {count} of {bad.size} rows, which is no damage: convert them first"
+            if self.strict or foreign:
+                fault = self._fault(columns, column, first, byte(first), cure)
                 index = index[:first]
                 rows = first
             x, y, t, p = x[index], y[index], t[index], p[index]
@@ -152,18 +164,15 @@ class Cleaner:
     def _fault(
         self,
         columns: Mapping[str, NDArray[Any]],
-        masks: Mapping[str, Bad],
+        column: str,
         row: int,
         offset: int | None,
+        cure: str,
     ) -> FormatError:
-        column = next(name for name, bad in masks.items() if bad is not None and bad[row])
         wanted = _WANTED[column]
         if column == "p" and self.low < 1:
             wanted = f"'p' in {{{self.low}, 1}}"
-        msg = (
-            f"expected {wanted}, got {columns[column][row]} at event {self.seen + row}; "
-            "--on-error skip leaves such rows out and counts them"
-        )
+        msg = f"expected {wanted}, got {columns[column][row]} at event {self.seen + row}; {cure}"
         return FormatError(msg, path=self.name, offset=offset, reason="bad_value")
 
 
@@ -201,11 +210,13 @@ def _either(*masks: Bad) -> Bad:
     return np.logical_or.reduce(there) if there else None
 
 
-def _no_pixels(columns: Mapping[str, NDArray[Any]], masks: Mapping[str, Bad]) -> bool:
-    """Whether most places have fractions, as after rectification: no damage, and no pixels."""
-    return any(
-        mask is not None and mask.size > 1 and columns[name].dtype.kind == "f" and mask.mean() > 0.5
-        and bool((np.isfinite(columns[name]) & mask).mean() > 0.5)
-        for name, mask in masks.items()
-        if name in "xy"
-    )  # fmt: skip
+def _foreign(columns: Mapping[str, NDArray[Any]], masks: Mapping[str, Bad]) -> str:
+    """Return the column whose values are of another kind, rather than damaged here and there."""
+    for name, mask in masks.items():
+        if mask is None or mask.size < _ROWS_THAT_TELL:
+            continue
+        # Damaged numbers are rarely finite fractions, and never signs by the tenth.
+        odd = mask if name == "p" else mask & np.isfinite(columns[name])
+        if name != "t" and float(odd.mean()) > (_MANY_SIGNS if name == "p" else 0.5):
+            return name
+    return ""

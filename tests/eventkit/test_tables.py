@@ -69,3 +69,22 @@ def test_the_first_fault_is_the_one_that_is_named(tmp_path: Path, kind: str) -> 
 
     with pytest.raises(FormatError, match="got 5 us after 99000 us at event 100"):
         _ = opened(write(tmp_path / f"a.{kind}", p, t=t)).events
+
+
+# A table without names, as npy has, is refused before: no column can be the polarity.
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("csv", "npy")])
+@pytest.mark.parametrize("values", [(1, 2), (0, 255)])
+def test_polarities_of_another_kind_end_the_reading_under_every_policy(
+    tmp_path: Path, kind: str, values: tuple[int, int]
+) -> None:
+    if kind == "mat" and values == (1, 2):
+        pytest.skip("MATLAB counts from 1: 1 is OFF and 2 is ON there")
+    p = np.array(values)[np.arange(N) % 2]
+    path = write(tmp_path / f"a.{kind}", p)
+
+    with pytest.raises(FormatError, match="500 of 1000 rows, which is no damage"):
+        _ = opened(path).events
+    for policy in ("skip", "repair"):
+        recording = opened(path, on_error=policy)
+        assert len(recording.events) < 2
+        assert "which is no damage" in recording.ledger.faults[0]["message"]
