@@ -140,7 +140,7 @@ class Recording:
         SettingsError
             If both are given or one is below 1, or the next event is a million windows away.
         """
-        given = [v for v in (n, us) if v is not None]
+        given: list[Any] = [v for v in (n, us) if v is not None]
         if len(given) > 1 or any(not isinstance(v, Integral) or int(v) < 1 for v in given):
             msg = f"expected n or us, a whole number of at least 1, got n={n!r}, us={us!r}"
             raise SettingsError(msg)

@@ -119,12 +119,13 @@ class Cleaner:
         p, bad_p = self._polarities(columns["p"])
         byte = locate or bytes_from(None)
         rows, fault, index = t.size, None, None
-        masks = {"x": bad_x, "y": bad_y, "t": bad_t, "p": bad_p}
-        bad = _either(*masks.values())
-        if bad is not None:
+        every = {"x": bad_x, "y": bad_y, "t": bad_t, "p": bad_p}
+        masks = {name: mask for name, mask in every.items() if mask is not None and mask.any()}
+        if masks:
+            bad = np.logical_or.reduce(list(masks.values()))
             index = np.flatnonzero(~bad)
             first = int(np.argmax(bad))
-            column = next(name for name, mask in masks.items() if mask is not None and mask[first])
+            column = next(name for name, mask in masks.items() if mask[first])
             cure = "--on-error skip leaves such rows out and counts them"
             foreign = _foreign(columns, masks)
             if foreign:
@@ -205,15 +206,12 @@ def _fits(values: NDArray[Any]) -> bool:
     return bool(values.min() >= 0 and values.max() <= 65535)
 
 
-def _either(*masks: Bad) -> Bad:
-    there = [mask for mask in masks if mask is not None and mask.any()]
-    return np.logical_or.reduce(there) if there else None
-
-
-def _foreign(columns: Mapping[str, NDArray[Any]], masks: Mapping[str, Bad]) -> str:
+def _foreign(
+    columns: Mapping[str, NDArray[Any]], masks: Mapping[str, NDArray[np.bool_]]
+) -> str:
     """Return the column whose values are of another kind, rather than damaged here and there."""
     for name, mask in masks.items():
-        if mask is None or mask.size < _ROWS_THAT_TELL:
+        if mask.size < _ROWS_THAT_TELL:
             continue
         # Damaged numbers are rarely finite fractions, and never signs by the tenth.
         odd = mask if name == "p" else mask & np.isfinite(columns[name])
