@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventkit._optional import check_installed
-from eventkit.cli.options import BOX, SIZE, read_options
+from eventkit.cli.options import BOX, RGB_TIME_UNIT, SIZE, read_options
 from eventkit.clip_settings import ClipSettings
 from eventkit.homography import load_homography
 from eventkit.representations import COUNT_DTYPES
@@ -100,6 +100,7 @@ def _run_options(command: Any) -> Any:
 @click.option("--size", type=SIZE, help="Bring events to this grid, not larger than theirs.")
 @click.option("--raw-events", is_flag=True, help="Keep the events beside the frames.")
 @read_options
+@RGB_TIME_UNIT
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True)
 @click.option(
     "--on-error",
@@ -118,6 +119,7 @@ def convert(
     on_error: Any,
     sensor_size: tuple[int, int] | None,
     time_unit: Any,
+    rgb_time_unit: Any,
     columns: str | None,
     topic: str | None,
     format: str | None,
@@ -154,6 +156,7 @@ def convert(
             on_error=on_error,
             sensor_size=sensor_size,
             time_unit=time_unit,
+            rgb_time_unit=rgb_time_unit,
             columns=columns,
             topic=topic,
             format=format,

@@ -43,6 +43,7 @@ class ReadSettings:
     on_error: OnError = "raise"
     sensor_size: tuple[int, int] | None = None
     time_unit: TimeUnit | None = None
+    rgb_time_unit: TimeUnit | None = None
     columns: str | None = None
     topic: str | None = None
     format: str | None = None
@@ -68,6 +69,7 @@ def open_spec(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recording:
         on_error=read.on_error,
         sensor_size=read.sensor_size,
         time_unit=read.time_unit,
+        rgb_time_unit=read.rgb_time_unit,
         columns=read.columns,
         topic=read.topic,
         format=read.format if spec.events else None,

@@ -76,6 +76,11 @@ _READ_OPTIONS = (
     click.option("--topic", help="Of a bag, or the stream, where there are several."),
     click.option("--format", "format", help="Name of the reader, where detection is wrong."),
 )
+RGB_TIME_UNIT = click.option(
+    "--rgb-time-unit",
+    type=click.Choice(["us", "s", "ms", "ns"]),
+    help="Of times of an RGB side of its own that do not say; told by evidence otherwise.",
+)
 ON_ERROR = click.option(
     "--on-error",
     type=click.Choice(["raise", "skip", "repair"]),

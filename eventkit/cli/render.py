@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from eventkit.cli.options import read_options
+from eventkit.cli.options import RGB_TIME_UNIT, read_options
 from eventkit.errors import SettingsError
 
 _SUFFIXES = (".png", ".gif", ".mp4")
@@ -19,6 +19,7 @@ _OF_RECORDINGS = (
     "rgb",
     "sensor_size",
     "time_unit",
+    "rgb_time_unit",
     "columns",
     "topic",
     "format",
@@ -48,6 +49,7 @@ _OF_RECORDINGS = (
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlargement.  [default: by size]")
 @click.option("--fps", type=click.FloatRange(0.01, 1000), help="Of a film.  [default: 8]")
 @click.option("--rgb", type=click.Path(path_type=Path), help="RGB side in a file of its own.")
+@RGB_TIME_UNIT
 @read_options
 def command(
     source: Path,

@@ -7,8 +7,11 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+
 from eventkit.errors import EventKitError, FormatError, SettingsError, UnsupportedFormatError
 from eventkit.events import TimeUnit
+from eventkit.frames import Frames
 from eventkit.readers.base import Reader, ReadOptions
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
@@ -147,6 +150,7 @@ def open(
     columns: str | None = None,
     topic: str | None = None,
     format: str | None = None,
+    rgb_time_unit: TimeUnit | None = None,
 ) -> Recording:
     """Open a recording; events and pixels are decoded when they are asked for.
 
@@ -170,6 +174,8 @@ def open(
         Which topic of a ROS bag, or which stream, where there are several.
     format : str, optional
         Name of the reader, where detection is wrong.
+    rgb_time_unit : {"us", "s", "ms", "ns"}, optional
+        As ``time_unit``, of the times of ``rgb``.
 
     Returns
     -------
@@ -200,11 +206,22 @@ def open(
     recording.evidence = why
     recording.side_faults = options.side_faults
     if rgb is not None:
-        side = open(rgb, on_error=on_error)
+        side = open(rgb, on_error=on_error, time_unit=rgb_time_unit)
         if side.frames is None:
             msg = f"{rgb}: expected images or a video as the RGB side, got {side.format}"
             raise SettingsError(msg)
-        recording = recording.with_frames(side.frames)
-        recording.notes.extend(side.notes)
+        frames, moved = _on_the_same_clock(side.frames, recording.t_offset_us)
+        recording = recording.with_frames(frames)
+        notes = (note.replace("--time-unit", "--rgb-time-unit") for note in side.notes)
+        recording.notes.extend((*notes, *moved))
         recording.side_faults.extend(side.side_faults)
     return recording
+
+
+def _on_the_same_clock(frames: Frames, offset_us: int) -> tuple[Frames, list[str]]:
+    """Bring frames with absolute times to the clock of events that have their own."""
+    middle = int(np.median(frames.t_us)) if len(frames) else 0
+    if frames.timing != "recorded" or abs(middle - offset_us) >= abs(middle):
+        return frames, []
+    note = f"the times of the RGB side are absolute: {offset_us} us are taken off, as of the events"
+    return frames.shifted(-offset_us), [note]

@@ -63,6 +63,16 @@ class Foreign:
         return Recording(path=source.path, format=self.name)
 
 
+SINCE_1970 = 1_600_000_000_000_000
+
+
+class Clocked(Foreign):
+    """Its events have a clock of their own."""
+
+    def open(self, source: Any, options: Any) -> Recording:
+        return Recording(path=source.path, format=self.name, t_offset_us=SINCE_1970)
+
+
 class Failing(Foreign):
     name = "failing"
 
@@ -104,3 +114,41 @@ def test_a_plug_in_is_asked_before_readers_that_go_by_the_suffix(
     path.write_bytes(b"MYFMT" + bytes(range(100)))
 
     assert eventkit.open(path).format == "foreign"
+
+
+def pictures(folder: Path, times: list[object]) -> Path:
+    """A folder of small pictures with their times."""
+    image = pytest.importorskip("PIL.Image")
+    folder.mkdir()
+    for i in range(len(times)):
+        image.fromarray(np.full((3, 4), i, np.uint8)).save(folder / f"{i}.png")
+    (folder / "timestamps.txt").write_text("".join(f"{time}\n" for time in times))
+    return folder
+
+
+def test_the_unit_of_an_rgb_side_has_an_option_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,x,y,p\n" + "".join(f"{t},1,2,1\n" for t in range(0, 900, 9)))
+    folder = pictures(tmp_path / "rgb", [0, 40, 80])
+
+    guessed = eventkit.open(tmp_path / "a.csv", rgb=folder)
+    told = eventkit.open(tmp_path / "a.csv", rgb=folder, rgb_time_unit="ms")
+
+    assert any("is --rgb-time-unit ms?" in note for note in guessed.notes)
+    assert told.frames.t_us.tolist() == [0, 40_000, 80_000]
+    assert told.events == guessed.events
+
+
+def test_absolute_times_of_an_rgb_side_come_to_the_clock_of_the_events(
+    tmp_path: Path, plug_ins: Any
+) -> None:
+    plug_ins(clocked=f"{__name__}:Clocked")
+    path = tmp_path / "b.bin"
+    path.write_bytes(b"MYFMT")
+    absolute = pictures(tmp_path / "absolute", [SINCE_1970 + 1000, SINCE_1970 + 5000])
+    own = pictures(tmp_path / "own", [1000, 5000])
+
+    moved, kept = (eventkit.open(path, rgb=side) for side in (absolute, own))
+
+    assert moved.frames.t_us.tolist() == kept.frames.t_us.tolist() == [1000, 5000]
+    assert any("times of the RGB side are absolute" in note for note in moved.notes)
+    assert not any("absolute" in note for note in kept.notes)
