@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from eventkit.atomic import write_atomic
+from eventkit.atomic import TEMPORARY, remove, write_atomic
 from eventkit.errors import DamageError, LockedError, MissingDataError, SettingsError
 from velora.config import Settings, differing_keys, load_settings, to_toml
 from velora.data import DataSpec
@@ -110,8 +110,8 @@ class RunFolder:
 
     def start(self, settings: Settings, facts: RunFacts) -> None:
         """Write settings and facts of a new run; a started one must stand on the same trunk."""
-        for left_by_a_kill in self.path.glob(".*.tmp"):
-            left_by_a_kill.unlink()
+        for left_by_a_kill in self.path.glob(f"{TEMPORARY}*"):
+            remove(left_by_a_kill)
         if self.exists:
             _, old = self.read()
             if old.trunk.sha256 != facts.trunk.sha256:

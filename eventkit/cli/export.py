@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventkit.cli.info import told
-from eventkit.cli.options import ON_ERROR, SIZE
+from eventkit.cli.options import ON_ERROR, RGB_TIME_UNIT, SIZE
+from eventkit.errors import SettingsError
 
 if TYPE_CHECKING:
     from eventkit.ledger import Ledger
@@ -35,6 +36,7 @@ EVERY_S = 10.0
     help="auto: in DST if it holds frames, else as png: a folder <DST>_rgb with timestamps.txt.",
 )
 @click.option("--rgb", metavar="PATH", help="RGB side in a file of its own.")
+@RGB_TIME_UNIT
 @click.option("--start-us", type=click.IntRange(min=0), help="From the first event.")
 @click.option("--stop-us", type=click.IntRange(min=1), help="From the first event.")
 @ON_ERROR
@@ -88,12 +90,24 @@ def command(
             sources=sources,
             ledger=first,
         )
+    _check_range(plan, start_us, stop_us)
     for text in _before(plan, recording.notes):
         click.echo(text, err=True)
     with _spoken("written", second, plan.contents.events):
         done = carry_out(plan, ledger=second)
     facts = json.dumps(_facts(done, recording)) if as_json else _summary(done, source, recording)
     click.echo(facts)
+
+
+def _check_range(plan: Plan, start_us: int | None, stop_us: int | None) -> None:
+    asked = start_us is not None or stop_us is not None
+    if asked and not plan.contents.events and not plan.contents.frames:
+        end = "the end" if stop_us is None else f"{stop_us} us"
+        msg = (
+            f"expected events or frames from {start_us or 0} us to {end}, counted from the first "
+            "event, got none; eventkit info says how long the recording is"
+        )
+        raise SettingsError(msg)
 
 
 def _before(plan: Plan, notes: list[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from eventkit.ledger import Ledger
 from eventkit.recording import Recording
 from eventkit.triggers import as_kinds
 from eventkit.writers.base import Contents, event_parts
+from eventkit.writers.imu import has_imu, imu_columns, imu_losses
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 LZ4 = 1
@@ -66,6 +67,7 @@ IMU = _layout(
     temperature=("<f4", 4),
     **{name: ("<f4", 16 + 4 * i) for i, name in enumerate(_SENSORS)},
 )
+IMU_COLUMNS = (IMU.names or ())[2:]
 PACKET = _layout(
     48,
     offset=("<i8", 8),
@@ -90,30 +92,40 @@ class Aedat4Writer:
     suffixes = (".aedat4",)
 
     def losses(self, contents: Contents) -> list[str]:
-        """Return the channels of triggers: the format has edges of one external input.
+        """Return what becomes of channels of triggers, and of columns of IMU samples.
 
         Raises
         ------
         SettingsError
-            For times before zero, places past 32,767, or a sensor of unknown size.
+            For times before zero, places past 32,767, larger pictures, or a sensor of unknown size.
         """
-        if contents.events and contents.first_us < 0:
+        spans = {"events": contents.times(), **contents.spans}
+        side = min(spans, key=lambda name: spans[name][0])
+        if spans[side][0] < 0:
             msg = (
-                f"expected times from 0 on (most AEDAT4 readers take them as unsigned), got "
-                f"{contents.first_us} us; shift the times, or write npz"
+                "expected times from 0 on (most AEDAT4 readers take them as unsigned), got "
+                f"{spans[side][0]} us of {side}; shift the times, or write npz"
             )
             raise SettingsError(msg)
         sides = [contents.right, contents.bottom, *(s - 1 for s in contents.sensor_size or ())]
         if max(sides) > MAX_SIDE:
             msg = f"expected places up to {MAX_SIDE} (int16), got {max(sides)}; write npz"
             raise SettingsError(msg)
+        if max(contents.frame_size or (0, 0)) > MAX_SIDE:
+            width, height = contents.frame_size or (0, 0)
+            msg = (
+                f"expected pictures of at most {MAX_SIDE} a side (int16), got {width}x{height}; "
+                "--frames png writes them beside the events"
+            )
+            raise SettingsError(msg)
         if contents.events and contents.sensor_size is None:
             msg = "expected a sensor size, which AEDAT4 states; give --sensor-size WxH"
             raise SettingsError(msg)
+        lost = imu_losses(contents, IMU_COLUMNS, "AEDAT4", absent_as="has 0 there")
         if contents.channels:
             told = f"{contents.triggers} triggers keep their time and edge, not their channel"
-            return [told]
-        return []
+            lost.append(told)
+        return lost
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write in one pass: packets of 32,768 events, the other streams between them by time.
@@ -192,14 +204,11 @@ class _Side:
         if self._frames is not None:
             self._pictures = self._frames.pictures(range(len(self._frames)))
         self._frame = 0
-        self._rows = [
-            (stream, kind, _tables(found, layout))
-            for stream, kind, layout, found in (
-                (2, b"IMUS", IMU, recording.imu),
-                (3, b"TRIG", TRIGGER, None if signals is None else as_kinds(signals)),
-            )
-            if found is not None
-        ]
+        self._rows: list[tuple[int, bytes, NDArray[Any]]] = []
+        if recording.imu is not None and has_imu(recording.imu, IMU_COLUMNS):
+            self._rows.append((2, b"IMUS", _samples(recording.imu)))
+        if signals is not None:
+            self._rows.append((3, b"TRIG", _signals(signals)))
         self._latest = [np.maximum.accumulate(rows["t"]) for _, _, rows in self._rows]
         self._done = [0] * len(self._rows)
 
@@ -230,13 +239,18 @@ def _columns(table: list[tuple[int, int, int, int, int]]) -> NDArray[np.int64]:
     return np.array(table, np.int64).reshape(-1, 5).T
 
 
-def _tables(found: NDArray[Any], layout: np.dtype[Any]) -> NDArray[Any]:
-    """Bring triggers or IMU samples to the format's fields; those it lacks are zero."""
-    rows = np.zeros(found.size, layout)
-    names = found.dtype.names or ()
-    for name in (layout.names or ())[1:]:
-        if name in names:
-            rows[name] = found[name]
+def _samples(imu: NDArray[Any]) -> NDArray[Any]:
+    rows = np.zeros(imu.size, IMU)
+    rows["t"] = imu["t"]
+    for name, column in imu_columns(imu, IMU_COLUMNS).items():
+        rows[name] = column
+    return rows
+
+
+def _signals(triggers: NDArray[Any]) -> NDArray[Any]:
+    kinds = as_kinds(triggers)
+    rows = np.zeros(kinds.size, TRIGGER)
+    rows["t"], rows["source"] = kinds["t"], kinds["source"]
     return rows
 
 
@@ -258,7 +272,7 @@ def _xml(recording: Recording) -> str:
     there = {
         "events": recording.has_events,
         "frames": frames is not None,
-        "imu": recording.imu is not None,
+        "imu": has_imu(recording.imu, IMU_COLUMNS),
         "triggers": recording.triggers is not None,
     }
     streams = "".join(

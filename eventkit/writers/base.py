@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from eventkit.atomic import committed as committed
 from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
@@ -30,6 +29,15 @@ class Contents:
         Numbers of each.
     channels : int
         How many channels the triggers have; 0 where they have kinds (`eventkit.triggers`).
+    kinds : mapping kind -> number of triggers
+        Empty where they have channels.
+    longest_gap_us : int, microseconds
+        Longest time between two events.
+    spans : mapping side -> (first, last), microseconds
+        Of ``frames``, their ``exposures``, ``triggers`` and ``IMU samples``, where there are any.
+    frame_size : (W, H) or None
+    imu_columns : tuple of str
+        What the IMU samples have beside their time.
     """
 
     events: int
@@ -42,6 +50,18 @@ class Contents:
     triggers: int = 0
     imu: int = 0
     channels: int = 0
+    kinds: Mapping[int, int] = field(default_factory=dict)
+    longest_gap_us: int = 0
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    frame_size: tuple[int, int] | None = None
+    imu_columns: tuple[str, ...] = ()
+
+    def times(self, *sides: str) -> tuple[int, int]:
+        """Return the first and last time of the events and of these sides; zeros of nothing."""
+        spans = [self.spans[side] for side in sides if side in self.spans]
+        if self.events:
+            spans.append((self.first_us, self.last_us))
+        return min((a for a, _ in spans), default=0), max((b for _, b in spans), default=0)
 
 
 def left_out(contents: Contents, format: str, *, keeps: str = "events") -> list[str]:

@@ -42,12 +42,20 @@ class DatWriter:
         Raises
         ------
         SettingsError
-            For places past 16,383.
+            For places past 16,383, or a silence of 2^31 us or more, which a 32-bit clock cannot
+            carry.
         """
         furthest = max(contents.right, contents.bottom)
         if furthest >= 1 << _X_BITS:
             most = (1 << _X_BITS) - 1
             msg = f"expected places up to {most} (14 bits), got {furthest}; write npz or hdf5"
+            raise SettingsError(msg)
+        if contents.longest_gap_us > LONGEST_GAP_US:
+            msg = (
+                "expected gaps below 2^31 us (35.8 minutes) between events, got "
+                f"{contents.longest_gap_us} us: DAT's 32-bit clock cannot carry it; write aedat4, "
+                "hdf5 or npz"
+            )
             raise SettingsError(msg)
         lost = left_out(contents, "DAT")
         offset = origin_us(contents.first_us, _END_US) if contents.events else 0
@@ -77,25 +85,16 @@ class DatWriter:
             Does not exist.
         ledger : Ledger
             Receives the counts of the reading.
-
-        Raises
-        ------
-        SettingsError
-            At a silence of 2^31 us or more: a 32-bit clock cannot carry it.
         """
-        latest: int | None = None
-        offset = 0
+        offset: int | None = None
         with path.open("xb") as file:
             for events in event_parts(recording, ledger):
-                if latest is None:
-                    latest = int(events.t[0])
-                    offset = origin_us(latest, _END_US)
+                if offset is None:
+                    offset = origin_us(int(events.t[0]), _END_US)
                     file.write(_header(recording.sensor_size, offset))
-                _check_gaps(events.t, latest)
-                latest = int(events.t[-1])
                 for start in range(0, len(events), _PART):
                     file.write(_records(events[start : start + _PART], offset).data)
-            if latest is None:
+            if offset is None:
                 file.write(_header(recording.sensor_size, 0))
 
 
@@ -107,18 +106,6 @@ def _header(sensor_size: tuple[int, int] | None, offset: int) -> bytes:
         lines.append(f"{OFFSET_KEY} {offset}")
     text = "".join(f"% {line}\n" for line in lines)
     return text.encode("ascii") + bytes([0x0C, 8])
-
-
-def _check_gaps(t: NDArray[np.int64], latest: int) -> None:
-    gaps = np.diff(t, prepend=latest)
-    if int(gaps.max()) <= LONGEST_GAP_US:
-        return
-    i = int(np.argmax(gaps > LONGEST_GAP_US))
-    msg = (
-        f"expected gaps below 2^31 us (35.8 minutes) between events, got {int(gaps[i])} us before "
-        f"{int(t[i])} us: DAT's 32-bit clock cannot carry it; write aedat4, hdf5 or npz"
-    )
-    raise SettingsError(msg)
 
 
 def _records(events: Events, offset: int) -> NDArray[np.uint32]:

@@ -21,7 +21,7 @@ from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.readers.prophesee.header import OFFSET_KEY
 from eventkit.recording import Recording
-from eventkit.triggers import CHANNEL_DTYPE, as_channels
+from eventkit.triggers import CHANNEL_DTYPE, as_channels, channel_losses
 from eventkit.writers.base import Contents, event_parts, left_out, origin_us
 from eventkit.writers.evt_words import Entries, Evt2Words, Evt3Words
 
@@ -48,29 +48,33 @@ class _EvtWriter:
         Raises
         ------
         SettingsError
-            For places past 2,047, or a span of more than 203 days.
+            For places past 2,047, or a span of more than 203 days, triggers included.
         """
         furthest = max(contents.right, contents.bottom)
         if furthest > FURTHEST:
             msg = f"expected places up to {FURTHEST} (11 bits), got {furthest}; write npz or hdf5"
             raise SettingsError(msg)
-        if contents.last_us - contents.first_us > LONGEST_US:
-            span = contents.last_us - contents.first_us
-            msg = f"expected a span of at most {LONGEST_US} us, got {span} us; write npz or hdf5"
+        first, last = contents.times("triggers")
+        if last - first > LONGEST_US:
+            msg = (
+                f"expected a span of at most {LONGEST_US} us of events and triggers together, got "
+                f"{last - first} us; write npz or hdf5"
+            )
             raise SettingsError(msg)
         lost = left_out(contents, "RAW", keeps="events and triggers")
         if contents.triggers:
             lost.append(
-                f"{contents.triggers} triggers keep their time, channel (0 to {self.channels - 1}) "
-                "and level only"
+                f"{contents.triggers} triggers keep their time, channel and level only; those of "
+                f"channels past {self.channels - 1} are not written"
             )
-        offset = origin_us(contents.first_us, 1 << self.clock_bits)
+        lost += channel_losses(contents.kinds)
+        offset = origin_us(first, 1 << self.clock_bits)
         if offset:
             lost.append(
                 f"times are moved by {-offset} us to begin at 0; the header line '{OFFSET_KEY}' "
                 "keeps the offset, which eventkit and faery add again and others do not"
             )
-        if contents.last_us - offset >> self.clock_bits:
+        if last - offset >> self.clock_bits:
             lost.append(
                 f"times wrap every 2^{self.clock_bits} us; readers that do not follow the clock "
                 "get them wrong"
@@ -166,7 +170,8 @@ def _merged(parts: Iterator[Events], triggers: Entries) -> Iterator[Entries]:
 def _triggers(found: NDArray[Any] | None, channels: int) -> Entries:
     """Return triggers in time order, with a channel and a level."""
     rows = np.empty(0, CHANNEL_DTYPE) if found is None else as_channels(found)
+    rows = rows[(rows["source"] >= 0) & (rows["source"] < channels)]
     rows = rows[np.argsort(rows["t"], kind="stable")]
-    x, p = rows["source"].astype(np.int64) % channels, rows["p"].astype(np.int64) & 1
+    x, p = rows["source"].astype(np.int64), rows["p"].astype(np.int64) & 1
     none = np.zeros(rows.size, np.int64)
     return Entries(x, none, rows["t"].copy(), p, np.ones(rows.size, np.bool_))

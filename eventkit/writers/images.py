@@ -21,6 +21,7 @@ from eventkit.ledger import Ledger
 from eventkit.recording import Recording
 from eventkit.writers.base import Contents, left_out
 
+TIMES = "timestamps.txt"
 HEADER = "# start_us stop_us"
 
 
@@ -69,7 +70,7 @@ def write_folder(frames: Frames, folder: Path) -> None:
     if frames.timing != "none":
         spans = zip(frames.start_us.tolist(), frames.stop_us.tolist(), strict=True)
         lines = [HEADER, *(f"{start} {stop}" for start, stop in spans)]
-        (folder / "timestamps.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        (folder / TIMES).write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def encode_png(pixels: NDArray[Any]) -> bytes:

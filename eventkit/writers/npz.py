@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eventkit.atomic import scratch
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
 from eventkit.writers.base import Contents, event_parts, left_out
@@ -42,14 +42,14 @@ class NpzWriter:
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the archive; equal events give equal bytes."""
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".eventkit-") as folder:
-            columns = {name: Path(folder) / name for name in TYPES}
+        with scratch(path) as folder:
+            columns = {name: folder / name for name in TYPES}
             size = _spool(recording, columns, ledger)
             with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
                 for name, column in columns.items():
                     _add(archive, name, (size,), TYPES[name], column)
                 if recording.sensor_size is not None:
-                    sides = Path(folder) / "sensor_size"
+                    sides = folder / "sensor_size"
                     sides.write_bytes(np.array(recording.sensor_size, "<i8").tobytes())
                     _add(archive, "sensor_size", (2,), np.dtype("<i8"), sides)
 

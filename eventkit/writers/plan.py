@@ -1,35 +1,32 @@
 """An export in two steps: what would be written and lost, then the writing.
 
 Everything that can be refused is refused in the first step, before a byte is written. The second
-writes to temporary names in the final folder and renames them when all is done: pictures first,
-so that whoever sees the events sees all of it.
+writes to temporary names in the final folder and renames them when all is on the disk: pictures
+first, so that whoever sees the events sees all of it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from eventkit.align import on_event_clock
-from eventkit.atomic import committed, remove
+from eventkit.atomic import remove_left, replaced
 from eventkit.errors import FormatError, SettingsError
 from eventkit.frames import Frames
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
 from eventkit.writers.base import Contents, Writer
 from eventkit.writers.images import png_losses, write_folder
-from eventkit.writers.survey import survey
+from eventkit.writers.survey import survey, with_frames
+from eventkit.writers.targets import check_target
 
 FrameRule = Literal["auto", "png", "none"]
 
 HOLD_FRAMES = ("aedat4", "mcap", "ros2-db3", "images")
 """Formats that have room for pictures beside events."""
-
-_OURS = (".png", ".jpg", ".db3", ".mcap", "timestamps.txt", "metadata.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +141,15 @@ def make_plan(
     folder = path.with_name(f"{_stem(path, writer)}_rgb") if apart else None
     for target in (path, folder):
         if target is not None:
-            _check_target(target, (recording.path, *sources), overwrite=overwrite)
+            check_target(target, (recording.path, *sources), overwrite=overwrite)
     found = survey(recording, ledger=ledger)
     losses: list[str] = []
     if frames == "none" and found.frames and writer.name != "images":
         losses.append(f"{found.frames} frames are not written, as asked for")
-        found = replace(found, frames=0)
+        found = with_frames(found, None)
     side, notes = _timed(recording, found, untimed=inside)
     recording = recording.with_frames(side if inside else None)
-    written = found if inside else replace(found, frames=0)
-    losses += writer.losses(written)
+    losses += writer.losses(with_frames(found, recording.frames))
     if side is not None and (apart or writer.name == "images"):
         losses += png_losses(side)
     if side is not None and apart:
@@ -191,8 +187,11 @@ def carry_out(plan: Plan, *, ledger: Ledger | None = None) -> Exported:
         At a fault of the recording, and if it changed since the plan was made; nothing is left.
     """
     ledger = ledger if ledger is not None else Ledger()
-    plan.path.parent.mkdir(parents=True, exist_ok=True)
-    with _replaced(plan.path) as partial:
+    folder = plan.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_left(folder)
+    beside = [] if plan.pictures_path is None else [plan.pictures_path]
+    with replaced(*beside, plan.path) as (*pictures_at, partial):
         plan.writer.write(plan.recording, partial, ledger=ledger)
         if plan.writer.name != "images" and ledger.kept != plan.contents.events:
             msg = (
@@ -200,9 +199,8 @@ def carry_out(plan: Plan, *, ledger: Ledger | None = None) -> Exported:
                 "the file changed while it was read"
             )
             raise FormatError(msg, path=plan.recording.path, reason="corrupt")
-        if plan.pictures is not None and plan.pictures_path is not None:
-            with _replaced(plan.pictures_path) as folder:
-                write_folder(plan.pictures, folder)
+        if plan.pictures is not None:
+            write_folder(plan.pictures, pictures_at[0])
     return Exported(
         path=plan.path,
         format=plan.writer.name,
@@ -241,39 +239,3 @@ def _with_the_events(frames: Frames, writer: Writer, found: Contents) -> tuple[F
     if not offset or frames.timing == "none":
         return frames, []
     return frames.shifted(offset), [f"times of the pictures are moved by {offset} us as well"]
-
-
-def _check_target(target: Path, sources: Iterable[str | Path], *, overwrite: bool) -> None:
-    for source in sources:
-        # The archive of zip://member::archive is the last of them.
-        held = Path(str(source).split("::")[-1])
-        if not held.exists():
-            continue
-        here, there = target.resolve(), held.resolve()
-        if here == there or there in here.parents or here in there.parents:
-            msg = f"{target}: expected another place than the recording {held}"
-            raise SettingsError(msg)
-    if re.match(r"\w+:/", str(target)):
-        msg = f"{target}: expected a path to write to, got a URL; write to a file and copy it"
-        raise SettingsError(msg)
-    if not target.exists():
-        return
-    if not overwrite:
-        msg = f"{target}: exists; --overwrite replaces it"
-        raise SettingsError(msg)
-    if target.is_dir():
-        foreign = [file.name for file in target.iterdir() if not file.name.endswith(_OURS)]
-        if foreign:
-            msg = f"{target}: holds {foreign[0]}, which no export wrote; remove it yourself"
-            raise SettingsError(msg)
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Give a temporary name, a file or a folder, that takes the place of ``path`` at the end."""
-    with committed(path) as partial:
-        remove(partial)  # what a killed run left
-        yield partial
-        # A folder is not replaced by renaming; nor is a file by a folder.
-        if path.is_dir() or (path.exists() and partial.is_dir()):
-            remove(path)

@@ -10,12 +10,11 @@ bytes however they were read. It is stamped with its first event, and recorded a
 
 from __future__ import annotations
 
-import math
+import errno
 import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
+from eventkit.atomic import scratch
 from eventkit.columns import Columns
 from eventkit.errors import SettingsError
 from eventkit.events import Events
@@ -33,6 +33,7 @@ from eventkit.ledger import Ledger
 from eventkit.readers.ros.messages import IMU_FIELDS, typestore
 from eventkit.recording import Recording
 from eventkit.writers.base import Contents, event_parts
+from eventkit.writers.imu import has_imu, imu_columns, imu_losses
 
 WINDOW_US = 10_000
 MESSAGE_EVENTS = 1 << 17
@@ -59,12 +60,10 @@ _RECORD = np.dtype(
     }
 )
 _ENCODINGS = {(1, 1): "mono8", (1, 3): "rgb8", (2, 1): "mono16", (2, 3): "rgb16"}
-_G, _DEGREE = 9.80665, math.pi / 180
-# Columns of cameras' own samples (g, degrees a second) -> those of ROS (m/s^2, rad/s).
-_CAMERA_IMU = {
-    **{f"linear_acceleration_{axis}": (f"accelerometer_{axis}", _G) for axis in "xyz"},
-    **{f"angular_velocity_{axis}": (f"gyroscope_{axis}", _DEGREE) for axis in "xyz"},
-}
+_IMU_VALUES = 37
+# Orientation, angular velocity, acceleration, and behind each a covariance of nine.
+_IMU_PLACES = dict(zip(IMU_FIELDS, (0, 1, 2, 3, 13, 14, 15, 25, 26, 27), strict=True))
+_IMU_COVARIANCES = {"orientation": 4, "angular_velocity": 16, "linear_acceleration": 28}
 
 
 class McapWriter:
@@ -79,8 +78,8 @@ class McapWriter:
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the file."""
-        with tempfile.TemporaryDirectory(prefix=".eventkit-", dir=path.parent) as folder:
-            bag = _write(recording, Path(folder), "MCAP", ledger)
+        with scratch(path) as folder:
+            bag = _write(recording, folder, "MCAP", ledger)
             os.replace(bag / "recording.mcap", path)
 
 
@@ -96,19 +95,28 @@ class Ros2Writer:
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the folder."""
-        with tempfile.TemporaryDirectory(prefix=".eventkit-", dir=path.parent) as folder:
-            bag = _write(recording, Path(folder), "SQLITE3", ledger)
-            for file in bag.iterdir():
-                with file.open("rb+") as written:
-                    os.fsync(written.fileno())
-            shutil.move(bag, path)
+        with scratch(path) as folder, _disk_errors(path):
+            os.replace(_write(recording, folder, "SQLITE3", ledger), path)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of a full or broken disk into what other files would say."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.OperationalError as err:
+        number = errno.ENOSPC if err.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
+        raise OSError(number, str(err), str(path.parent)) from err
 
 
 def _losses(contents: Contents) -> list[str]:
-    if contents.events and not 0 <= contents.first_us <= contents.last_us < END_US:
+    first, last = contents.times("frames", "IMU samples")
+    if not 0 <= first <= last < END_US:
         msg = (
             f"expected times in 0 .. {END_US - 1} us, which a ROS stamp holds, got "
-            f"{contents.first_us} .. {contents.last_us} us; AEDAT4, npz and HDF5 hold any time"
+            f"{first} .. {last} us; npz and HDF5 hold any time of events"
         )
         raise SettingsError(msg)
     lost = []
@@ -118,11 +126,7 @@ def _losses(contents: Contents) -> list[str]:
         lost.append("exposures of images: a message has one stamp, the middle of the exposure")
     if contents.triggers:
         lost.append(f"{contents.triggers} external signals: dvs_msgs has no message for them")
-    if contents.imu:
-        lost.append(
-            "IMU columns besides acceleration (in m/s^2), angular velocity (rad/s), orientation"
-        )
-    return lost
+    return lost + imu_losses(contents, IMU_FIELDS, "ROS", absent_as="marks that as unknown")
 
 
 def _write(recording: Recording, folder: Path, storage: str, ledger: Ledger) -> Path:
@@ -219,9 +223,9 @@ class _Beside:
         if frames is not None and len(frames):
             connection = self.writer.add_connection(IMAGES_TOPIC, IMAGE_TYPE, typestore=self.store)
             self._queues.append(_images(frames, connection))
-        if imu is not None and imu.size:
+        if imu is not None and has_imu(imu, IMU_FIELDS):
             connection = self.writer.add_connection(IMU_TOPIC, IMU_TYPE, typestore=self.store)
-            self._queues.append(_samples(imu, connection, self.store))
+            self._queues.append(_samples(imu, connection))
         self._next = [next(queue, None) for queue in self._queues]
 
     def write_until(self, time_ns: int | None) -> None:
@@ -240,7 +244,6 @@ def _images(frames: Frames, connection: Any) -> Iterator[tuple[int, Any, bytes]]
             "expected images with times, got pictures without; timestamps.txt beside them has them"
         )
         raise SettingsError(msg)
-    _check_times(frames.t_us, "images")
     for t_us, picture in zip(
         frames.t_us.tolist(), frames.pictures(range(len(frames))), strict=True
     ):
@@ -261,42 +264,17 @@ def _images(frames: Frames, connection: Any) -> Iterator[tuple[int, Any, bytes]]
         yield t_us * 1000, connection, data
 
 
-def _samples(imu: NDArray[Any], connection: Any, store: Any) -> Iterator[tuple[int, Any, bytes]]:
-    order = np.argsort(imu["t"], kind="stable")
-    imu = imu[order]
-    _check_times(imu["t"], "IMU samples")
-    columns = _imu_columns(imu)
-    for number, t_us in enumerate(imu["t"].tolist()):
-        row = [float(columns[name][number]) for name in IMU_FIELDS]
-        known = [-1.0 if "orientation_x" not in (imu.dtype.names or ()) else 0.0, *[0.0] * 8]
-        values = [*row[:4], *known, *row[4:7], *[0.0] * 9, *row[7:], *[0.0] * 9]
-        yield t_us * 1000, connection, _imu(t_us, values)
-
-
-def _imu(t_us: int, values: list[float]) -> bytes:
-    # 20 bytes of header after the encapsulation; doubles are aligned to 8.
-    head = _stamped(t_us)
-    return head + b"\0" * (-(len(head) - 4) % 8) + struct.pack(f"<{len(values)}d", *values)
-
-
-def _imu_columns(imu: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    names = imu.dtype.names or ()
-    columns: dict[str, NDArray[np.float64]] = {}
-    for name in IMU_FIELDS:
-        camera, factor = _CAMERA_IMU.get(name, ("", 1.0))
-        if name in names:
-            columns[name] = imu[name].astype(np.float64)
-        elif camera in names:
-            columns[name] = imu[camera].astype(np.float64) * factor
-        elif name.startswith("orientation"):
-            columns[name] = np.full(imu.size, float(name.endswith("w")))
-        else:
-            msg = f"expected IMU columns {name} or {camera}, got {', '.join(names)}"
-            raise SettingsError(msg)
-    return columns
-
-
-def _check_times(t_us: NDArray[np.int64], what: str) -> None:
-    if t_us.size and not (int(t_us.min()) >= 0 and int(t_us.max()) < END_US):
-        msg = f"expected {what} at 0 .. {END_US - 1} us, which a ROS stamp holds, got others"
-        raise SettingsError(msg)
+def _samples(imu: NDArray[Any], connection: Any) -> Iterator[tuple[int, Any, bytes]]:
+    imu = imu[np.argsort(imu["t"], kind="stable")]
+    columns = imu_columns(imu, IMU_FIELDS)
+    values = np.zeros((imu.size, _IMU_VALUES), "<f8")
+    values[:, _IMU_PLACES["orientation_w"]] = 1
+    for name, column in columns.items():
+        values[:, _IMU_PLACES[name]] = column
+    for kind, place in _IMU_COVARIANCES.items():
+        if any(name.startswith(kind) and name not in columns for name in IMU_FIELDS):
+            values[:, place] = -1  # sensor_msgs/Imu: there is no estimate of it
+    for t_us, row in zip(imu["t"].tolist(), values, strict=True):
+        head = _stamped(t_us)
+        # 20 bytes of header after the encapsulation; doubles are aligned to 8.
+        yield t_us * 1000, connection, head + b"\0" * (-(len(head) - 4) % 8) + row.tobytes()

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eventkit.align import on_event_clock
 from eventkit.errors import SettingsError
 from eventkit.frames import Frames
 from eventkit.ledger import Ledger
 from eventkit.recording import Chunk, EventSource, Recording
+from eventkit.triggers import count_kinds
 from eventkit.writers.base import Contents
 
 
@@ -31,28 +33,54 @@ def survey(recording: Recording, *, ledger: Ledger | None = None) -> Contents:
     >>> survey(Recording(path="nothing", format="none")).events
     0
     """
-    count, first, last, right, bottom = 0, 0, 0, -1, -1
+    count, first, last, right, bottom, gap = 0, 0, 0, -1, -1, 0
     for chunk in recording.stream(ledger if ledger is not None else Ledger()):
         events = chunk.events
         if not len(events):
             continue
-        first = first if count else int(events.t[0])
+        if not count:
+            first = last = int(events.t[0])
+        gap = max(gap, int(events.t[0]) - last, int(np.diff(events.t).max(initial=0)))
         last = int(events.t[-1])
         right = max(right, int(events.x.max()))
         bottom = max(bottom, int(events.y.max()))
         count += len(events)
-    return Contents(
+    triggers, imu = recording.triggers, recording.imu
+    found = Contents(
         events=count,
         first_us=first,
         last_us=last,
         right=right,
         bottom=bottom,
         sensor_size=recording.sensor_size,
-        frames=len(recording.frames) if recording.frames is not None else 0,
-        triggers=_size(recording.triggers),
-        imu=_size(recording.imu),
-        channels=_channels(recording.triggers),
+        triggers=_size(triggers),
+        imu=_size(imu),
+        channels=_channels(triggers),
+        kinds=count_kinds(triggers),
+        longest_gap_us=gap,
+        spans=_spans({"triggers": triggers, "IMU samples": imu}),
+        imu_columns=() if imu is None else tuple(n for n in imu.dtype.names or () if n != "t"),
     )
+    return with_frames(found, recording.frames)
+
+
+def with_frames(contents: Contents, frames: Frames | None) -> Contents:
+    """Return the contents with another frame side."""
+    spans = {k: span for k, span in contents.spans.items() if k not in ("frames", "exposures")}
+    if frames is not None and len(frames) and frames.timing != "none":
+        spans["frames"] = int(frames.t_us.min()), int(frames.t_us.max())
+        spans["exposures"] = int(frames.start_us.min()), int(frames.stop_us.max())
+    return replace(
+        contents,
+        frames=0 if frames is None else len(frames),
+        frame_size=None if frames is None else frames.size,
+        spans=spans,
+    )
+
+
+def _spans(sides: Mapping[str, NDArray[Any] | None]) -> dict[str, tuple[int, int]]:
+    there = ((name, rows["t"]) for name, rows in sides.items() if rows is not None and rows.size)
+    return {name: (int(t.min()), int(t.max())) for name, t in there}
 
 
 def _size(array: NDArray[Any] | None) -> int:
@@ -68,6 +96,9 @@ def _channels(signals: NDArray[Any] | None) -> int:
 def part(recording: Recording, start_us: int | None, stop_us: int | None) -> Recording:
     """Return what lies in ``[start_us, stop_us)`` from the first event on: all sides of it.
 
+    Frames come on the clock of the events first, by the whole recording; pictures without times
+    cost a pass over the events for that.
+
     Parameters
     ----------
     recording : Recording
@@ -77,23 +108,47 @@ def part(recording: Recording, start_us: int | None, stop_us: int | None) -> Rec
     Raises
     ------
     SettingsError
-        If the range is empty.
+        If the range is empty, or there are only pictures without times.
     """
     if start_us is None and stop_us is None:
         return recording
     if (start_us or 0) >= (stop_us if stop_us is not None else 2**62):
         msg = f"expected a start before the stop, got {start_us or 0} and {stop_us} us"
         raise SettingsError(msg)
-    origin = _origin(recording)
+    frames, origin, notes = _on_clock(recording)
     start = origin + (start_us or 0)
     stop = origin + stop_us if stop_us is not None else 2**62
-    frames, side = recording.frames, recording.side_data
+    side = recording.side_data
     return replace(
         recording,
         source=None if recording.source is None else _PartSource(recording.source, start, stop),
         frames=None if frames is None else _frames_between(frames, start, stop),
         side_data=None if side is None else lambda: _side_between(side(), start, stop),
+        notes=[*recording.notes, *notes],
     )
+
+
+def _on_clock(recording: Recording) -> tuple[Frames | None, int, list[str]]:
+    """Return frames with times of the events, the time of the first of either, and notes."""
+    frames = recording.frames
+    head = next(recording.chunks(), None)
+    if frames is None or not len(frames) or frames.timing == "recorded":
+        times = [] if frames is None else frames.start_us[:1].tolist()
+        first = int(head.t[0]) if head is not None else next(iter(times), 0)
+        return frames, first, []
+    if head is None and frames.timing == "none":
+        msg = (
+            f"{recording.path}: expected times to cut a range by, got pictures without; "
+            "timestamps.txt beside them has them"
+        )
+        raise SettingsError(msg)
+    if head is None:
+        return frames, int(frames.start_us[0]), []
+    first = last = int(head.t[0])
+    if frames.timing == "none":
+        last = max(int(events.t[-1]) for events in recording.chunks())
+    frames, how = on_event_clock(frames, first_us=first, last_us=last)
+    return frames, first, [f"times of the frames: {how}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +168,10 @@ class _PartSource:
                 return
 
 
-def _origin(recording: Recording) -> int:
-    first = next(recording.chunks(), None)
-    if first is not None:
-        return int(first.t[0])
-    frames = recording.frames
-    return int(frames.start_us[0]) if frames is not None and len(frames) else 0
-
-
-def _frames_between(frames: Frames, start: int, stop: int) -> Frames:
-    if frames.timing == "none":  # an order has no times to cut by
-        return frames
+def _frames_between(frames: Frames, start: int, stop: int) -> Frames | None:
     wanted = np.flatnonzero((frames.t_us >= start) & (frames.t_us < stop))
+    if not wanted.size:
+        return None
     reader = frames.reader
     return replace(
         frames,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import eventkit
 from eventkit.cli import export as module
@@ -92,6 +93,36 @@ def test_a_part_of_a_recording_is_exported(tmp_path: Path) -> None:
 
     assert "50 decoded = 10 kept + 40 dropped (40 outside_range)" in ran.stdout
     assert eventkit.open(tmp_path / "a.dat").events.t.tolist() == list(range(1000, 2000, 100))
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_a_range_in_which_nothing_lies_is_refused(tmp_path: Path, frames: bool) -> None:
+    source = npz(tmp_path / "in.npz", sensor_size=np.array([34, 34]))
+    (tmp_path / "rgb").mkdir()
+    for i in range(3):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "rgb" / f"{i}.png")
+    rgb = ("--rgb", tmp_path / "rgb") if frames else ()
+
+    ran = run(source, tmp_path / "a.dat", *rgb, "--start-us", 5000, "--stop-us", 9000)
+
+    assert isinstance(ran.exception, EventKitError)
+    assert "expected events or frames from 5000 us to 9000 us" in str(ran.exception)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.npz", "rgb"]
+
+
+def test_pictures_of_a_part_say_how_they_got_their_times(tmp_path: Path) -> None:
+    source = npz(tmp_path / "in.npz", sensor_size=np.array([34, 34]))  # 0 .. 4900
+    (tmp_path / "rgb").mkdir()
+    for i in range(49):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / "rgb" / f"{i:02}.png")
+
+    ran = run(source, tmp_path / "a.dat", "--rgb", tmp_path / "rgb", "--start-us", 4000)
+
+    assert ran.exit_code == 0, ran.output
+    assert "note: times of the frames: spread evenly" in ran.stderr
+    back = eventkit.open(tmp_path / "a_rgb").frames
+    assert back.images[:, 0, 0, 0].tolist() == list(range(40, 49))
+    assert back.t_us[0] == 4901 * 81 // 98
 
 
 def test_faulty_events_stop_the_export_or_are_counted(tmp_path: Path) -> None:

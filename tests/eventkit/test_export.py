@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import eventkit
+from eventkit.align import on_event_clock
 from eventkit.errors import FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.frames import Frames, Picture
@@ -208,8 +212,7 @@ def test_a_real_recording_comes_back(tmp_path: Path, shared: Path, name: str) ->
 def test_a_format_says_what_of_pictures_and_signals_it_leaves_out(
     tmp_path: Path, name: str
 ) -> None:
-    triggers = np.zeros(2, [("t", "<i8"), ("source", "u1")])
-    triggers["t"] = [1000, 2000]
+    triggers = np.array([(1000, 1), (2000, 2)], [("t", "<i8"), ("source", "u1")])
     path = target(tmp_path, name)
 
     done = export(
@@ -330,8 +333,12 @@ def test_pictures_alone_make_a_folder_and_no_event_file(tmp_path: Path) -> None:
 
 def test_the_survey_of_a_recording_is_what_is_in_it() -> None:
     events, ledger = sample(), Ledger()
+    triggers = np.array([(90_000, 1), (-5, 3)], [("t", "<i8"), ("source", "u1")])
+    imu = np.array([(7, 0.5)], [("t", "<i8"), ("temperature", "<f4")])
+    recording = recording_of(events, frames=pictures())
+    recording.side_data = lambda: {"triggers": triggers, "imu": imu}
 
-    found = survey(recording_of(events, frames=pictures()), ledger=ledger)
+    found = survey(recording, ledger=ledger)
 
     assert found == Contents(
         events=60,
@@ -341,7 +348,21 @@ def test_the_survey_of_a_recording_is_what_is_in_it() -> None:
         bottom=int(events.y.max()),
         sensor_size=SIZE,
         frames=3,
+        triggers=2,
+        imu=1,
+        kinds={1: 1, 3: 1},
+        longest_gap_us=250,
+        spans={
+            "triggers": (-5, 90_000),
+            "IMU samples": (7, 7),
+            "frames": (1250, 7250),
+            "exposures": (1000, 7500),
+        },
+        frame_size=SIZE,
+        imu_columns=("temperature",),
     )
+    assert found.times() == (1000, 8250)
+    assert found.times("triggers", "frames") == (-5, 90_000)
     assert ledger.decoded == 60
 
 
@@ -368,6 +389,32 @@ def test_a_part_is_cut_from_all_sides_and_its_rest_is_counted() -> None:
         part(whole, 5, 5)
 
 
+@pytest.mark.parametrize("timing", ["own-clock", "none"])
+def test_a_part_has_the_frames_that_the_whole_recording_has_then(timing: Any) -> None:
+    events = sample(count=100, start=50_000, step=200)  # 50,000 .. 59,800
+    whole = recording_of(events, frames=pictures(count=5, timing=timing, start=0))
+    assert whole.frames is not None
+    on_clock, how = on_event_clock(whole.frames, first_us=50_000, last_us=59_800)
+
+    cut = part(whole, 4000, 8000)
+
+    inside = np.flatnonzero((on_clock.t_us >= 54_000) & (on_clock.t_us < 58_000))
+    assert 0 < inside.size < 5
+    assert cut.frames is not None
+    assert cut.frames.timing == "recorded"
+    assert cut.frames.t_us.tolist() == on_clock.t_us[inside].tolist()
+    assert np.array_equal(cut.frames.images, whole.frames.images[inside])
+    assert cut.notes == [f"times of the frames: {how}"]
+    assert whole.notes == []
+
+
+def test_pictures_that_have_an_order_only_are_not_cut_by_time() -> None:
+    alone = recording_of(None, frames=pictures(timing="none"))
+
+    with pytest.raises(SettingsError, match="expected times to cut a range by"):
+        part(alone, 0, 5000)
+
+
 def test_what_is_there_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.dat"
     export(recording_of(sample(), frames=pictures()), path)
@@ -387,10 +434,131 @@ def test_a_folder_with_something_of_the_users_is_never_replaced(tmp_path: Path) 
     (tmp_path / "a_rgb").mkdir()
     (tmp_path / "a_rgb" / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(SettingsError, match=r"thesis\.txt, which no export wrote"):
+    with pytest.raises(SettingsError, match=r"thesis\.txt, so no export wrote it"):
         export(recording_of(sample(), frames=pictures()), tmp_path / "a.dat", overwrite=True)
 
     assert [p.name for p in tmp_path.rglob("*")] == ["a_rgb", "thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["000.png", "000000.png", "mine_0.db3"])
+@pytest.mark.parametrize("times", [None, "0\n40\n"])
+def test_pictures_and_bags_of_the_user_are_not_taken_for_those_of_an_export(
+    tmp_path: Path, name: str, times: str | None
+) -> None:
+    folder = tmp_path / "a_rgb"
+    folder.mkdir()
+    (folder / name).write_bytes(b"theirs")
+    if times is not None:
+        (folder / "timestamps.txt").write_text(times)
+    recording = recording_of(sample(), frames=pictures())
+
+    for target, format in ((tmp_path / "a.dat", "dat"), (folder, "ros2-db3"), (folder, "images")):
+        with pytest.raises(SettingsError, match="no export wrote it; move it away"):
+            export(recording, target, format=format, overwrite=True)
+
+    assert (folder / name).read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("name", ["ros2-db3", "images"])
+def test_a_folder_of_an_export_is_replaced(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a"
+    export(recording_of(sample(count=8), frames=pictures()), path, format=name)
+
+    export(recording_of(sample(), frames=pictures(count=2)), path, format=name, overwrite=True)
+
+    assert len(eventkit.open(path).frames) == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_neither_a_file_nor_a_folder_stays(tmp_path: Path, overwrite: bool) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("pipe.csv")
+
+    for name, kind in (("pipe.csv", "a device, pipe or socket"), ("link.csv", "a link")):
+        with pytest.raises(
+            SettingsError, match=f"expected a file, a folder or nothing, got {kind}"
+        ):
+            export(recording_of(sample()), tmp_path / name, overwrite=overwrite)
+
+    assert (tmp_path / "pipe.csv").is_fifo()
+    assert (tmp_path / "link.csv").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("file/deep/a.dat", "expected a folder to write to, got none"),
+        ("x" * 260 + ".dat", "the name is too long"),
+        ("/proc/a.dat", "cannot be written to"),
+    ],
+    ids=["under a file", "long name", "no files here"],
+)
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_events_are_read(
+    tmp_path: Path, place: str, words: str
+) -> None:
+    (tmp_path / "file").touch()
+
+    def unread(ledger: Ledger) -> Any:
+        raise AssertionError
+
+    recording = recording_of(sample())
+    recording.source = unread
+
+    with pytest.raises(SettingsError, match=words):
+        make_plan(recording, find_writer(place), tmp_path / place)
+
+
+def test_the_longest_name_that_a_file_can_have_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 251 + ".dat")
+
+    export(recording_of(sample()), path)
+
+    assert eventkit.open(path).events == sample()
+
+
+@pytest.mark.parametrize("name", ["csv", "ros2-db3"])
+def test_two_exports_to_one_name_at_a_time_do_not_meet(tmp_path: Path, name: str) -> None:
+    path = target(tmp_path, name)
+    first, second = sample(count=30), sample(count=40)
+    inner = make_plan(recording_of(second), writers()[name], path)
+
+    def interrupted(ledger: Ledger) -> Any:
+        ledger.decoded += len(first)
+        yield Chunk(first[:10])
+        carry_out(inner)
+        assert eventkit.open(path, sensor_size=SIZE).events == second
+        yield Chunk(first[10:])
+
+    outer = make_plan(recording_of(first), writers()[name], path)
+    outer.recording.source = interrupted
+    carry_out(outer)
+
+    assert eventkit.open(path, sensor_size=SIZE).events == first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["dat", "npz", "mcap"])
+def test_a_killed_export_leaves_what_the_next_one_removes(tmp_path: Path, name: str) -> None:
+    path = target(tmp_path, name)
+    plan = make_plan(recording_of(sample(), frames=pictures()), writers()[name], path)
+
+    def killed(ledger: Ledger) -> Any:
+        yield Chunk(sample()[:10])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    plan.recording.source = killed
+    process = multiprocessing.get_context("fork").Process(target=carry_out, args=(plan,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    left = list(tmp_path.iterdir())
+    assert left
+    assert all(p.name.startswith(".tmp-") for p in left)
+
+    done = export(recording_of(sample(), frames=pictures()), path, format=name)
+
+    assert sorted(tmp_path.iterdir()) == sorted({path, done.pictures_path or path})
 
 
 def test_the_recording_itself_is_never_written_over(tmp_path: Path) -> None:

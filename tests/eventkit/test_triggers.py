@@ -9,17 +9,46 @@ import pytest
 
 import eventkit
 from eventkit.recording import Recording
-from eventkit.triggers import CHANNEL_DTYPE, KIND_DTYPE, as_channels, as_kinds
+from eventkit.triggers import (
+    CHANNEL_DTYPE,
+    KIND_DTYPE,
+    PULSE,
+    as_channels,
+    as_kinds,
+    channel_losses,
+    count_kinds,
+)
 from eventkit.writers.evt import Evt3Writer
 
 
 def test_kinds_become_channels_with_levels() -> None:
-    kinds = np.array([(10, 1), (20, 2), (30, 3), (40, 8), (50, 9), (60, 200)], KIND_DTYPE)
+    kinds = np.array([(10, 1), (20, 2), (30, 3), (40, 8), (50, 9)], KIND_DTYPE)
 
     rows = as_channels(kinds)
 
-    assert rows.tolist() == [(10, 0, 1), (20, 0, 0), (30, 0, 1), (40, 3, 1), (50, 3, 0), (60, 3, 0)]
+    assert rows.tolist() == [(10, 0, 1), (20, 0, 0), (30, 0, 1), (40, 3, 1), (50, 3, 0)]
     assert as_channels(rows).tolist() == rows.tolist()
+
+
+def test_what_is_no_edge_becomes_none_and_is_said() -> None:
+    kinds = np.array([(10, 0), (20, 1), (30, 3), (40, 0), (50, 200), (60, 2)], KIND_DTYPE)
+
+    assert as_channels(kinds).tolist() == [(20, 0, 1), (30, 0, 1), (60, 0, 0)]
+    assert channel_losses(count_kinds(kinds)) == [
+        "2 resets of the clock are not written: they are no edges of a channel",
+        "1 pulses of the external input are written as rising edges",
+        "1 signals of unknown kinds are not written",
+    ]
+    assert channel_losses(count_kinds(as_channels(kinds))) == []
+    assert channel_losses(count_kinds(None)) == []
+
+
+def test_times_alone_are_pulses_in_either_way() -> None:
+    bare = np.array([(10,), (20,)], [("t", "<i8")])
+
+    assert as_kinds(bare)["source"].tolist() == [PULSE, PULSE]
+    assert as_channels(bare).tolist() == [(10, 0, 1), (20, 0, 1)]
+    assert count_kinds(bare) == {PULSE: 2}
 
 
 def test_channels_become_edges_of_the_external_input() -> None:

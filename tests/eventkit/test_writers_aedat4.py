@@ -18,11 +18,13 @@ from eventkit.events import Events
 from eventkit.frames import Frames, Picture
 from eventkit.ledger import Ledger
 from eventkit.readers.aedat.aedat4 import IMU
+from eventkit.readers.ros.messages import IMU_DTYPE
 from eventkit.recording import Chunk, Recording
 from eventkit.testing.strategies import events as any_events
 from eventkit.triggers import KIND_DTYPE
 from eventkit.writers.aedat4 import Aedat4Writer
 from eventkit.writers.base import Contents
+from eventkit.writers.survey import survey
 
 pytest.importorskip("lz4", reason="the lz4 package is not installed")
 
@@ -161,12 +163,60 @@ def test_what_does_not_fit_is_said_before_writing(tmp_path: Path) -> None:
         ({"right": 32768}, "got 32768"),
         ({"sensor_size": (40000, 2)}, "got 39999"),
         ({"sensor_size": None}, "--sensor-size"),
+        ({"frame_size": (32768, 2)}, "pictures of at most 32767 a side.*got 32768x2"),
+        ({"spans": {"exposures": (-3, 9)}}, "got -3 us of exposures"),
+        ({"spans": {"IMU samples": (-2, 9)}}, "got -2 us of IMU samples"),
     ):
         with pytest.raises(SettingsError, match=match):
             losses(replace(fits, **wrong))
     video = replace(frames_of(np.zeros((1, 2, 2, 1), np.uint8), [0]), timing="own-clock")
     with pytest.raises(SettingsError, match="own-clock"):
         write(recording_of(Events.empty(), frames=video), tmp_path / "a.aedat4")
+
+
+def test_inertial_samples_of_ros_come_in_the_units_of_cameras(tmp_path: Path) -> None:
+    imu = np.zeros(2, IMU_DTYPE)
+    imu["t"] = [START, START + 10]
+    imu["linear_acceleration_z"], imu["angular_velocity_x"] = -9.80665, np.pi
+    recording = recording_of(made([1], [2], [START], [1]), side_data=lambda: {"imu": imu})
+
+    losses = Aedat4Writer().losses(survey(recording))
+    found = write(recording, tmp_path / "a.aedat4").imu
+
+    assert losses == [
+        "IMU columns orientation are not written: AEDAT4 has no place for them",
+        "IMU samples have no temperature, magnetometer: AEDAT4 has 0 there",
+    ]
+    assert found["accelerometer_z"].tolist() == [-1, -1]
+    assert found["gyroscope_x"] == pytest.approx([180, 180])
+    assert found["t"].tolist() == imu["t"].tolist()
+
+
+def test_inertial_samples_of_other_columns_are_left_out_and_not_zero(tmp_path: Path) -> None:
+    imu = np.ones(2, [("t", "<i8"), ("column_0", "<f8")])
+    recording = recording_of(made([1], [2], [START], [1]), side_data=lambda: {"imu": imu})
+
+    losses = Aedat4Writer().losses(survey(recording))
+
+    assert losses == ["2 IMU samples are not written: AEDAT4 has no place for column_0"]
+    assert write(recording, tmp_path / "a.aedat4").imu is None
+
+
+def test_samples_of_a_real_recording_come_back_by_way_of_ros(shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rosbags", reason="the rosbags package is not installed")
+    from eventkit.writers import export
+
+    recording = eventkit.open(shared / "aedat4" / DAVIS)
+    export(recording, tmp_path / "a.mcap")
+    export(tmp_path / "a.mcap", tmp_path / "b.aedat4")
+
+    found = eventkit.open(tmp_path / "b.aedat4").imu
+
+    assert found is not None
+    assert found["t"].tolist() == recording.imu["t"].tolist()
+    for name in IMU.names[2:8]:  # float32, through a factor in float64
+        assert np.allclose(found[name], recording.imu[name], rtol=2e-7, atol=0)
+        assert found[name].any()
 
 
 # Other libraries

@@ -15,8 +15,10 @@ from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.recording import Chunk, Recording
 from eventkit.testing.strategies import events
+from eventkit.triggers import CHANNEL_DTYPE, KIND_DTYPE
 from eventkit.writers.base import Contents
 from eventkit.writers.evt import Evt2Writer, Evt3Writer, Evt21Writer
+from eventkit.writers.survey import survey
 
 SIZE = (7, 5)
 WRITERS = (Evt2Writer(), Evt21Writer(), Evt3Writer())
@@ -105,6 +107,43 @@ def test_what_does_not_fit_is_said_before_it_is_written(writer: Any) -> None:
         writer.losses(Contents(5, 0, 100, 2048, 4, SIZE))
     with pytest.raises(SettingsError, match="a span of at most"):
         writer.losses(Contents(5, 0, 1 << 50, 6, 4, SIZE))
+    far = Contents(5, 1 << 50, 1 << 50, 6, 4, SIZE, triggers=1, spans={"triggers": (0, 0)})
+    with pytest.raises(SettingsError, match="events and triggers together"):
+        writer.losses(far)
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+def test_an_offset_by_an_early_trigger_is_the_one_that_is_said(writer: Any, tmp_path: Path) -> None:
+    start = 1_700_000_000_000_000
+    stream = Events(x=[1, 2], y=[1, 2], t=[start, start + 50], p=[1, 0])
+    triggers = np.array([(start - 700, 1)], KIND_DTYPE)
+
+    losses = writer.losses(survey(recorded(stream, triggers=triggers)))
+    back = written(writer, tmp_path / "a.raw", stream, triggers=triggers)
+
+    assert any(f"times are moved by {700 - start} us" in loss for loss in losses)
+    assert back.events == stream
+    assert back.triggers["t"].tolist() == [start - 700]
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+def test_signals_that_are_no_edges_of_a_channel_are_left_out_and_said(
+    writer: Any, tmp_path: Path
+) -> None:
+    stream = clustered(40, step_us=900)
+    resets = np.array([(5, 0), (6, 1), (7, 3), (8, 2)], KIND_DTYPE)
+    channels = np.array([(5, 40, 1), (6, 2, 1)], CHANNEL_DTYPE)
+
+    said = writer.losses(survey(recorded(stream, triggers=resets)))
+    edges = written(writer, tmp_path / "a.raw", stream, triggers=resets).triggers
+    few = written(writer, tmp_path / "b.raw", stream, triggers=channels).triggers
+
+    assert [loss.partition(" are ")[0] for loss in said[1:]] == [
+        "1 resets of the clock",
+        "1 pulses of the external input",
+    ]
+    assert edges.tolist() == [(6, 0, 1), (7, 0, 1), (8, 0, 0)]
+    assert few.tolist() == [(6, 2, 1)]
 
 
 def evt2_by_expelliarmus(path: Path, name: str) -> Any:

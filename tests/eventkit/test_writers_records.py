@@ -18,6 +18,7 @@ from eventkit.testing.strategies import events
 from eventkit.writers.atis import AtisWriter
 from eventkit.writers.base import Contents
 from eventkit.writers.dat import DatWriter
+from eventkit.writers.survey import survey
 
 SIZE = (7, 5)
 
@@ -83,6 +84,22 @@ def test_what_does_not_fit_is_refused_with_a_format_that_holds_it() -> None:
         AtisWriter().losses(Contents(1, 0, 0, 0, 240, None))
     with pytest.raises(SettingsError, match="2 h 23 min"):
         AtisWriter().losses(Contents(2, 0, 1 << 34, 0, 0, None))
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_silence_that_a_clock_of_32_bits_cannot_carry_is_seen_before_writing(cut: int) -> None:
+    longest = (1 << 31) - 1
+
+    def losses(gap: int) -> list[str]:
+        stream = Events(x=[0] * 4, y=[0] * 4, t=[5, 9, 9 + gap, 10 + gap], p=[1] * 4)
+        parts = [Chunk(stream[:cut]), Chunk(stream[cut:])]
+        return DatWriter().losses(
+            survey(Recording(Path("a"), "made", SIZE, source=lambda _: iter(parts)))
+        )
+
+    assert losses(longest) == []
+    with pytest.raises(SettingsError, match=r"expected gaps below 2\^31 us.*got 2147483648 us"):
+        losses(longest + 1)
 
 
 def test_what_gets_lost_is_said() -> None:

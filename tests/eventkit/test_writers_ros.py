@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
+import sqlite3
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +26,7 @@ from eventkit.testing import strategies
 from eventkit.testing.files import known_events
 from eventkit.writers import ros
 from eventkit.writers.base import Contents
+from eventkit.writers.survey import survey
 
 rosbag2 = pytest.importorskip("rosbags.rosbag2", reason="the rosbags package is not installed")
 
@@ -170,10 +173,45 @@ def test_a_cameras_own_inertial_samples_are_written_in_the_units_of_ros(tmp_path
     assert found["linear_acceleration_z"] == pytest.approx(9.80665)
     assert found["angular_velocity_x"] == pytest.approx(np.pi)
     assert found["orientation_w"] == 1
-    odd = np.zeros(1, [("t", "<i8"), ("other", "<f4")])
-    source = recording_of(Events.empty(), side_data=lambda: {"imu": odd})
-    with pytest.raises(SettingsError, match="angular_velocity_x or gyroscope_x"):
-        written(WRITERS[0], source, tmp_path, "odd")
+
+
+def test_inertial_samples_of_other_columns_are_a_loss_and_no_end(tmp_path: Path) -> None:
+    events = known_events(20, sensor_size=SIZE)
+    odd = np.zeros(3, [("t", "<i8"), ("column_0", "<f8"), ("magnetometer_x", "<f4")])
+    source = recording_of(events, side_data=lambda: {"imu": odd})
+
+    losses = WRITERS[0].losses(survey(source))
+    back = eventkit.open(written(WRITERS[0], source, tmp_path))
+
+    assert losses == ["3 IMU samples are not written: ROS has no place for column_0, magnetometer"]
+    assert back.imu is None
+    assert back.events == events
+
+
+def test_what_samples_do_not_measure_is_marked_unknown(tmp_path: Path) -> None:
+    turns = np.array(
+        [(5, 180.0, 0.0, 0.0)], [("t", "<i8"), *((f"gyroscope_{a}", "<f4") for a in "xyz")]
+    )
+    source = recording_of(Events.empty(), side_data=lambda: {"imu": turns})
+
+    losses = WRITERS[0].losses(survey(source))
+    path = written(WRITERS[0], source, tmp_path)
+
+    assert losses == [
+        "IMU samples have no orientation, linear_acceleration: ROS marks that as unknown"
+    ]
+    from rosbags.highlevel import AnyReader
+
+    with AnyReader([path]) as reader:
+        (message,) = [
+            reader.deserialize(data, connection.msgtype)
+            for connection, _, data in reader.messages()
+            if connection.msgtype == ros.IMU_TYPE
+        ]
+    assert message.angular_velocity.x == pytest.approx(np.pi)
+    assert message.orientation_covariance[0] == -1
+    assert message.linear_acceleration_covariance[0] == -1
+    assert message.angular_velocity_covariance[0] == 0
 
 
 def contents(first: int, last: int, **fields: Any) -> Contents:
@@ -190,6 +228,23 @@ def test_times_that_no_stamp_holds_are_refused_before_writing(writer: Any) -> No
     for first, last in ((-1, 5), (5, ros.END_US)):
         with pytest.raises(SettingsError, match="which a ROS stamp holds"):
             writer.losses(contents(first, last))
+        for side in ("frames", "IMU samples"):
+            with pytest.raises(SettingsError, match="which a ROS stamp holds"):
+                writer.losses(contents(0, 5, spans={side: (first, last)}))
+    assert writer.losses(contents(0, 5, spans={"exposures": (-500, 5)})) == []
+
+
+def test_a_full_disk_is_said_by_sqlite_as_by_any_other_file(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "full.db")
+    connection.execute("PRAGMA max_page_count = 2")
+    connection.execute("CREATE TABLE rows (data BLOB)")
+
+    with pytest.raises(OSError, match="full") as caught, ros._disk_errors(tmp_path / "bag"):
+        connection.execute("INSERT INTO rows VALUES (zeroblob(100000))")
+
+    connection.close()
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path)
 
 
 def test_what_the_messages_cannot_hold_is_said() -> None:
