@@ -180,6 +180,16 @@ def test_odd_header_lines_before_the_end_line_are_no_words(tmp_path: Path, line:
     assert recording.ledger.words == 4
 
 
+def test_words_that_begin_as_header_lines_do_end_the_header(tmp_path: Path) -> None:
+    """The low byte of a word may be that of "%"; no line says where the header ends."""
+    header = "% evt 3.0\n% geometry 64x48\n% endianness little\n"
+    words = [0x25, high3(1), low3(2), 5, at3(3)]
+
+    assert rows(eventkit.open(write(tmp_path / "a.raw", header, words, "<u2")).events) == [
+        (3, 5, 4098, 1)
+    ]
+
+
 def test_a_hole_at_the_end_of_evt2_is_a_fault_and_no_event(shared: Path, tmp_path: Path) -> None:
     data = (shared / "evt" / "evt2_640x480.raw").read_bytes()
     path, whole = tmp_path / "a.raw", eventkit.open(shared / "evt" / "evt2_640x480.raw").events

@@ -51,7 +51,6 @@ _SENSORS = (
 _GENERATIONS = {"3.0": (640, 480), "3.1": (640, 480)} | dict.fromkeys(
     ("4.0", "4.1", "4.2"), (1280, 720)
 )
-_END = re.compile(rb"^% *end *\r?\n", re.MULTILINE | re.IGNORECASE)
 _MAX_LINE = 4096
 _LOOKED_AT = 1 << 14
 _LONGEST_STEP: dict[Encoding, int] = {"evt2": 1 << 20, "evt21": 1 << 20, "evt3": 1 << 11}
@@ -108,13 +107,13 @@ def parse(source: Source) -> Header:
     """Read the header; without one, words begin at byte 0."""
     head, at = source.head, 0
     keys: dict[str, str] = {}
-    last = _END.search(head) if head[:1] == b"%" else None
+    ends = any(line in head for line in (b"\n% end\n", b"\n% end\r\n"))
     while head[at : at + 1] == b"%":
         end = head.find(b"\n", at)
         line = head[at:end]
         # A word may begin with the byte of "%": where no line says the end of the header, a line of
         # text is one that ends, and has no control characters.
-        if last is None and not (0 <= end < at + _MAX_LINE and _is_text(line)):
+        if end < 0 or not (ends or (end < at + _MAX_LINE and _is_text(line))):
             break
         at = end + 1
         text = line.decode("latin-1").lstrip("%").strip()
