@@ -1,9 +1,9 @@
 """Kernels of text: rows of numbers to columns of events, and back.
 
 `parse` reads whole lines. Rows of four plain whole numbers take a short way; everything else
-(signs, fractions, exponents, words, comments) takes a careful one. Both compute with integers only:
-a time in seconds is as exact as its digits. No index leaves the lines: the last byte has to be a
-newline, every loop ends there, and no more rows are written than there is room for.
+(signs, fractions, exponents, words, quotes, comments) takes a careful one. Both compute with
+integers only: a time in seconds is as exact as its digits. No index leaves the lines: the last byte
+has to be a newline, every loop ends there, and no more rows are written than there is room for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IGNORED, X, Y, T, P = 0, 1, 2, 3, 4
 ROW_BYTES = 35
 """The longest row written: 20 characters of time, 5 of each place, 1 of polarity, separators."""
 
-_NEWLINE, _RETURN, _SPACE, _TAB = 10, 13, 32, 9
+_NEWLINE, _RETURN, _SPACE, _TAB, _QUOTE = 10, 13, 32, 9, 34
 _ROOM_FOR_DIGIT = (2**63 - 10) // 10
 _LAST = 1 << 62
 _TOP_SHIFT = 18
@@ -214,8 +214,10 @@ def careful_row(
     for k in range(roles.size):
         while at < stop and (raw[at] == _SPACE or raw[at] == _TAB):
             at += 1
-        first = at
         role = roles[k]
+        quoted = role != IGNORED and at < stop and raw[at] == _QUOTE
+        at += quoted
+        first = at
         if role == IGNORED:
             while at < stop and raw[at] != separator and raw[at] != _SPACE and raw[at] != _TAB:
                 at += 1
@@ -230,7 +232,9 @@ def careful_row(
             digit = first + (raw[first] == 43 or raw[first] == 45)
             if role == P and raw[digit] == 48 and (raw[digit + 1] ^ np.uint8(48)) <= 9:
                 return BAD, after
-            found[role], at = value, ends
+            if quoted and (ends >= stop or raw[ends] != _QUOTE):
+                return BAD, after
+            found[role], at = value, ends + quoted
         gap = at
         while at < stop and (raw[at] == _SPACE or raw[at] == _TAB):
             at += 1

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from eventkit.errors import FormatError, InvalidEventsError, SettingsError
 from eventkit.events import TimeUnit, field_names
 from eventkit.npy import BadArrayError, CutArrayError, Header, check_size, read_header
-from eventkit.readers.column_order import check_order, possible_orders
+from eventkit.readers import notes
+from eventkit.readers.column_order import by_places, check_order, possible_orders
 from eventkit.readers.table import check_types
 from eventkit.readers.time_unit import guess_unit
 
@@ -167,12 +168,11 @@ def settle_unit(lanes: Lanes, given: TimeUnit | None, name: str) -> tuple[TimeUn
             sample = columns["t"]
             break
     unit, why = guess_unit(sample, given=given, name=name)
-    notes = []
-    if lanes.why.startswith("evidence"):
-        notes.append(f"columns read as {','.join(lanes.order)}, {lanes.why}; --columns overrides")
-    if unit != "us" and given is None:
-        notes.append(f"times read as {unit}: {why}; --time-unit overrides")
-    return unit, notes
+    told = why if given is None and sample.size else ""
+    return unit, [
+        *notes.of_order(lanes.order, lanes.why),
+        *notes.of_unit(unit, told, lanes.types["t"]),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,9 @@ def from_columns(arrays: Mapping[str, Array]) -> Lanes:
     return Lanes(lanes, next(iter(arrays.values())).length, f"arrays {names}")
 
 
-def from_table(array: Array, given: str | None, name: str) -> Lanes:
+def from_table(
+    array: Array, given: str | None, sensor_size: tuple[int, int] | None, name: str
+) -> Lanes:
     """Return the columns of an array of shape (N, 4) or (4, N).
 
     Parameters
@@ -259,6 +261,8 @@ def from_table(array: Array, given: str | None, name: str) -> Lanes:
     array : Array
     given : str, optional
         The order as the caller says, as in ``txyp``.
+    sensor_size : (W, H), optional
+        May tell which of two places is x.
     name : str
         Of the file, for the error.
 
@@ -275,9 +279,13 @@ def from_table(array: Array, given: str | None, name: str) -> Lanes:
             msg = f"expected --columns of four for an array of four columns, got {given!r}"
             raise SettingsError(msg)
         return _in_order(array, order, "--columns")
-    orders = table_orders(array)
+    rows = _first_rows(array)
+    if not len(rows):
+        return _in_order(array, "xytp", "no events")
+    orders = possible_orders(rows)
     if len(orders) == 1:
-        return _in_order(array, orders[0], "evidence on the first rows")
+        order, places = by_places(orders[0], rows, sensor_size)
+        return _in_order(array, order, f"evidence on the first rows, {places}")
     got = " or ".join(orders) if orders else "columns that fit no order of them"
     msg = (
         f"expected an array of x, y, t, p whose order can be told, got {got}; "
@@ -286,13 +294,20 @@ def from_table(array: Array, given: str | None, name: str) -> Lanes:
     raise FormatError(msg, path=name, offset=0, reason="bad_header")
 
 
-def table_orders(array: Array) -> list[str]:
-    """Return the orders that the columns of a table can have, by its first rows."""
+def why_table(array: Array) -> str | None:
+    """Return why the rows of a table can be events, in words, or None; no rows are none."""
+    rows = _first_rows(array)
+    if not len(rows):
+        return "a NumPy array of four columns without rows"
+    told = " or ".join(possible_orders(rows))
+    return f"a NumPy array of four columns that can be {told}" if told else None
+
+
+def _first_rows(array: Array) -> NDArray[np.float64]:
     sample = _in_order(array, "0123", "")
     for _, columns in sample.parts(size=SAMPLE_EVENTS):
-        rows = np.stack([columns[key].astype(np.float64) for key in "0123"], 1)
-        return possible_orders(rows)
-    return []
+        return np.stack([columns[key].astype(np.float64) for key in "0123"], 1)
+    return np.empty((0, 4))
 
 
 def _in_order(array: Array, order: str, why: str) -> Lanes:

@@ -2,7 +2,8 @@
 
 Times hardly ever step back, polarities have two values, places are whole numbers below 65,536; a
 few damaged rows change nothing. Where more than one order fits, one that publications use is taken
-if it is the only such one.
+if it is the only such one. Which of two places is x only a sensor that is no square can tell; where
+it does not, x is taken to come before y, as in every library but event-vision-library.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def possible_orders(table: NDArray[np.float64]) -> list[str]:
     Returns
     -------
     list of str
-        More than one means that it cannot be told.
+        More than one means that it cannot be told. Always with x before y: see `by_places`.
 
     Examples
     --------
@@ -72,11 +73,42 @@ def possible_orders(table: NDArray[np.float64]) -> list[str]:
         rest = [k for k in range(4) if k not in (t, p)]
         if time[t] and polarity[p] and all(place[k] for k in rest):
             order = [""] * 4
-            # No library writes y before x.
             order[t], order[p], order[rest[0]], order[rest[1]] = "t", "p", "x", "y"
             found.append("".join(order))
     published = [order for order in found if order in PUBLISHED]
     return published if len(published) == 1 else found
+
+
+def by_places(
+    order: str, table: NDArray[np.float64], sensor_size: tuple[int, int] | None
+) -> tuple[str, str]:
+    """Return an order with x and y as the sensor has room for them, and why, in words.
+
+    Parameters
+    ----------
+    order : str
+        With x before y.
+    table : (N, 4) float64
+        The first rows.
+    sensor_size : (W, H), optional
+
+    Examples
+    --------
+    >>> by_places("xytp", np.array([[2.0, 9, 70_000, 1], [3, 8, 70_001, 0]]), (10, 4))
+    ('yxtp', 'y before x, as only that fits the 10x4 sensor')
+    """
+    if sensor_size is None:
+        return order, "x before y assumed"
+    width, height = sensor_size
+    first, second = table[:, order.index("x")], table[:, order.index("y")]
+    as_it_is = _hold((first < width) & (second < height))
+    turned = _hold((first < height) & (second < width))
+    if as_it_is == turned:
+        return order, "x before y assumed"
+    fits = f"as only that fits the {width}x{height} sensor"
+    if as_it_is:
+        return order, f"x before y, {fits}"
+    return order.translate(str.maketrans("xy", "yx")), f"y before x, {fits}"
 
 
 def _may_be_time(column: NDArray[np.float64]) -> bool:

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from eventkit.errors import EventKitError, FormatError
 from eventkit.events import TimeUnit
 from eventkit.npy import MAGIC, BadArrayError, CutArrayError, check_size, read_header
-from eventkit.readers import geometry
+from eventkit.readers import geometry, notes
 from eventkit.readers.arrays import (
     Array,
     Lanes,
     from_records,
     from_table,
     settle_unit,
-    table_orders,
+    why_table,
 )
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
@@ -45,19 +45,16 @@ class NpyReader:
             array = _array(source)
             if (records := from_records(array)) is not None:
                 return f"a NumPy array with {records.why}"
-            orders = table_orders(array) if array.is_table else []
+            return why_table(array) if array.is_table else None
         except (EventKitError, BadArrayError, OSError):
             return None
-        if not orders:
-            return None
-        return f"a NumPy array of four columns that can be {' or '.join(orders)}"
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open an array: its header, and the first events for what evidence has to tell."""
-        with _faults(source):
-            lanes = _lanes(source, options)
-            unit, notes = settle_unit(lanes, options.time_unit, source.name)
         found = geometry.settle(source, options.sensor_size)
+        with _faults(source):
+            lanes = _lanes(source, options.columns, found.size)
+            unit, told = settle_unit(lanes, options.time_unit, source.name)
         strict = options.strict
         return Recording(
             path=source.path,
@@ -71,7 +68,7 @@ class NpyReader:
                 on_error=options.on_error,
                 bound=None if source.size is None else lambda: lanes.bound(source.size or 0),
             ),
-            notes=notes,
+            notes=[*told, *notes.of_size(found)],
         )
 
 
@@ -80,7 +77,7 @@ def _array(source: Source) -> Array:
     return Array(source.inner_name, source.open, read_header(io.BytesIO(source.head)))
 
 
-def _lanes(source: Source, options: ReadOptions) -> Lanes:
+def _lanes(source: Source, columns: str | None, sensor_size: tuple[int, int] | None) -> Lanes:
     array = _array(source)
     size = source.size
     if size is not None and size > array.header.start + array.header.bytes:
@@ -89,7 +86,7 @@ def _lanes(source: Source, options: ReadOptions) -> Lanes:
     if lanes is not None:
         return lanes
     if array.is_table:
-        return from_table(array, options.columns, source.name)
+        return from_table(array, columns, sensor_size, source.name)
     header = array.header
     got = f"fields {', '.join(header.dtype.names)}" if header.dtype.names else str(header.dtype)
     msg = (

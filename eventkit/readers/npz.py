@@ -1,9 +1,10 @@
 """``.npz`` event files: zip archives of arrays, told by the names of their members.
 
 Read are columns of their own (HARDVS and SpikingJelly ``t, x, y, p``; N-ImageNet ``x_pos, y_pos,
-timestamp, polarity``; what else `eventkit.events.field_names` knows), one array of records
-(N-ImageNet ``event_data``), and one table of shape (N, 4). Members are read in step, a part of each
-at a time, deflated or not.
+timestamp, polarity``; what else `eventkit.events.field_names` knows, in any case), one array of
+records (N-ImageNet ``event_data``), and one table of shape (N, 4). Beside ``x, y, t, p`` a member
+``timestamps`` belongs to something else. Members are read in step, a part of each at a time,
+deflated or not.
 
 A member's checksum stands at its end. Under ``raise`` it is checked on the way and a wrong one ends
 the reading; under the other policies it is checked first, since nothing tells the wrong events of a
@@ -16,7 +17,7 @@ import errno
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, cast
@@ -26,7 +27,7 @@ import numpy as np
 from eventkit.errors import EventKitError, FormatError, InvalidEventsError
 from eventkit.events import FIELD_NAMES, TimeUnit, field_names
 from eventkit.npy import BadArrayError, CutArrayError, read_npy
-from eventkit.readers import geometry
+from eventkit.readers import geometry, notes
 from eventkit.readers.arrays import (
     Array,
     Lanes,
@@ -48,10 +49,17 @@ RECORDS = ("event_data", "events", "arr_0")
 """Members that hold all events in one array."""
 
 _SIZE_KEYS = ("sensor_size", "width", "height")
+_MOST_LOOKED_AT = 64
+"""Members of unknown names that are looked at for records."""
 _SMALL = 4096
 _MOST_EVENTS_AT_ONCE = 1 << 26
 # zlib's limit: 258 bytes from 2 bits; https://zlib.net/zlib_tech.html
 _DEFLATE_RATIO = 1032
+
+
+_Opener = Callable[[str], Array]
+_Found = tuple[Lanes, list[str], list[str]]
+"""Where the columns stand, in which members, and what is to be said about that."""
 
 
 class NpzReader:
@@ -77,11 +85,14 @@ class NpzReader:
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the archive: headers, the geometry, and the first times for their unit."""
-        stored = None if options.sensor_size else _stored_size(source)
+        stored = None
+        if options.sensor_size is None:
+            with options.booking():
+                stored = _stored_size(source)
         found = geometry.settle(source, options.sensor_size, (stored, "keys of the file"))
         plan: _Plan | FormatError
         try:
-            plan = _plan(source, options)
+            plan = _plan(source, options, found.size)
         except FormatError as err:
             if options.strict:
                 raise
@@ -99,7 +110,7 @@ class NpzReader:
                 on_error=options.on_error,
                 bound=plan.bound if isinstance(plan, _Plan) else None,
             ),
-            notes=plan.notes if isinstance(plan, _Plan) else [],
+            notes=[*(plan.notes if isinstance(plan, _Plan) else []), *notes.of_size(found)],
         )
 
 
@@ -117,12 +128,29 @@ class _Plan:
         return min(self.lanes.size, _MOST_EVENTS_AT_ONCE)
 
 
-def _event_names(names: set[str]) -> list[str] | None:
+def _event_names(names: Collection[str]) -> list[str] | None:
     """Return the names by which an archive is one of events."""
     try:
-        return list(field_names(tuple(sorted(names & set(FIELD_NAMES)))).values())
+        return list(_columns([name for name in names if name.lower() in FIELD_NAMES])[0].values())
     except InvalidEventsError:
         return [name for name in RECORDS[:1] if name in names] or None
+
+
+def _columns(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """Map x, y, t, p to members, and return members with names of columns that are none.
+
+    Raises
+    ------
+    InvalidEventsError
+    """
+    spelt = {name.lower(): name for name in names}
+    spelt |= {name: name for name in names if name.islower()}  # of T and t the latter
+    others: list[str] = []
+    if set("xytp") <= spelt.keys():
+        others = [name for name in spelt if name in FIELD_NAMES and len(name) > 1]
+    found = field_names(tuple(name for name in spelt if name not in others))
+    columns = {column: spelt[name] for column, name in found.items()}
+    return columns, [spelt[name] for name in others]
 
 
 @contextmanager
@@ -182,46 +210,62 @@ def _claimed(archive: zipfile.ZipFile, name: str) -> int:
     return info.file_size
 
 
-def _plan(source: Source, options: ReadOptions) -> _Plan:
-    used: list[str] = []
+def _plan(source: Source, options: ReadOptions, sensor_size: tuple[int, int] | None) -> _Plan:
     with _faults(source), zipfile.ZipFile(source.local()) as archive:
         # Of two members of one name the last counts, as in NumPy.
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
 
         def array(key: str) -> Array:
-            name = members[key]
-            used.append(name)
-            return open_array(key, partial(_open_member, source, name), _claimed(archive, name))
+            opened = partial(_open_member, source, members[key])
+            return open_array(key, opened, _claimed(archive, members[key]))
 
-        lanes = _lanes(members.keys(), array, options.columns, source.name)
-        unit, notes = settle_unit(lanes, options.time_unit, source.name)
-    return _Plan(lanes, tuple(used), unit, notes)
+        lanes, keys, said = _found(members, array, options.columns, sensor_size, source.name)
+        unit, told = settle_unit(lanes, options.time_unit, source.name)
+    return _Plan(lanes, tuple(members[key] for key in keys), unit, [*said, *told])
 
 
-def _lanes(
-    names: Collection[str], array: Callable[[str], Array], order: str | None, path: str
-) -> Lanes:
-    """Find the columns: records, four arrays, or one table."""
-    held = [key for key in RECORDS if key in names]
-    for key in held:
-        found = from_records(array(key))
-        if found is not None:
-            return found
+def _found(
+    names: Collection[str],
+    array: _Opener,
+    order: str | None,
+    sensor_size: tuple[int, int] | None,
+    path: str,
+) -> _Found:
+    """Find the events: records, four arrays, or one table."""
+    known = [key for key in RECORDS if key in names]
+    for key in known:
+        if (lanes := from_records(array(key))) is not None:
+            return lanes, [key], []
     try:
-        columns = field_names(tuple(names))
+        columns, others = _columns(names)
     except InvalidEventsError as err:
-        tables = held or [name for name in names if name not in _SIZE_KEYS]
-        if len(tables) == 1 and not set(names) & set(FIELD_NAMES):
+        tables = known or [name for name in names if name not in _SIZE_KEYS]
+        if len(tables) == 1 and not {name.lower() for name in names} & set(FIELD_NAMES):
             table = array(tables[0])
             if table.is_table:
-                return from_table(table, order, path)
+                return from_table(table, order, sensor_size, path), tables, []
+        if (records := _other_records(names, array)) is not None:
+            return records
         raise FormatError(str(err), path=path, offset=0, reason="bad_header") from err
     arrays = {column: array(key) for column, key in columns.items()}
     sizes = {column: found.length for column, found in arrays.items()}
     if len(set(sizes.values())) > 1:
         msg = f"expected columns of one length, got {sizes}"
         raise FormatError(msg, path=path, offset=0, reason="truncated")
-    return from_columns(arrays)
+    said = [f"columns are x, y, t, p; {', '.join(others)} not used"] if others else []
+    return from_columns(arrays), list(columns.values()), said
+
+
+def _other_records(names: Collection[str], array: _Opener) -> _Found | None:
+    """Return the one array of records of whatever name."""
+    if len(names) > _MOST_LOOKED_AT:
+        return None
+    found = []
+    for key in names:
+        with suppress(BadArrayError):  # what is no array of numbers is no records either
+            if (lanes := from_records(array(key))) is not None:
+                found.append((lanes, [key], [f"events are the records of {key!r}"]))
+    return found[0] if len(found) == 1 else None
 
 
 def _stored_size(source: Source) -> tuple[int, int] | None:

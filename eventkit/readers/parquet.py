@@ -4,6 +4,9 @@ Format: https://parquet.apache.org/docs/file-format/
 Columns go by their names (`eventkit.events.field_names`), so tables of Polars, pandas and evlib
 are read as they are. Durations and timestamps carry their unit; for numbers evidence tells it.
 The keys ``sensor_size`` (``346x260``) and ``t_unit`` of the schema's metadata are believed.
+
+A row with a null is no event (``bad_row``). Row groups do not depend on each other: under ``skip``
+the rest of a damaged one is counted (``damaged_chunk``) and the next one is read.
 """
 
 from __future__ import annotations
@@ -11,15 +14,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
-from eventkit.errors import EventKitError, FormatError, InvalidEventsError
+from eventkit.errors import EventKitError, FormatError, InvalidEventsError, SettingsError
 from eventkit.events import TimeUnit, field_names
-from eventkit.readers import geometry
+from eventkit.readers import geometry, notes
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
@@ -53,7 +57,7 @@ class ParquetReader:
             names = _names(table.schema_arrow, source)
             keys = table.schema_arrow.metadata or {}
             size = _stored_size(keys.get(b"sensor_size"), source)
-            unit, notes = _unit(table, names, keys.get(b"t_unit"), options.time_unit, source)
+            unit, told = _unit(table, names["t"], keys.get(b"t_unit"), options, source)
             rows = int(table.metadata.num_rows)
         found = geometry.settle(source, options.sensor_size, (size, "metadata of the schema"))
         strict = options.strict
@@ -69,7 +73,7 @@ class ParquetReader:
                 on_error=options.on_error,
                 bound=lambda: min(rows, _MOST_ROWS_AT_ONCE),
             ),
-            notes=notes,
+            notes=[*told, *notes.of_size(found)],
         )
 
 
@@ -130,35 +134,74 @@ def _stored_size(text: bytes | None, source: Source) -> tuple[int, int] | None:
 
 
 def _unit(
-    table: Any,
-    names: dict[str, str],
-    stored: bytes | None,
-    given: TimeUnit | None,
-    source: Source,
+    table: Any, name: str, stored: bytes | None, options: ReadOptions, source: Source
 ) -> tuple[TimeUnit, list[str]]:
-    kind = table.schema_arrow.field(names["t"]).type
+    """Return the unit of the times, and notes on it."""
+    given = options.time_unit
+    kind = table.schema_arrow.field(name).type
     typed = getattr(kind, "unit", None)
     if typed in _UNITS:
+        if given not in (None, typed):
+            msg = (
+                f"expected no --time-unit but {typed}, which column {name!r} of type {kind} says, "
+                f"got {given}; leave it out"
+            )
+            raise SettingsError(msg)
         return cast("TimeUnit", typed), []
     text = (stored or b"").decode("ascii", "replace")
     if given is None and text in _UNITS:
-        return text, []
-    sample = np.empty(0, np.int64)
-    if given is None:
-        for batch in table.iter_batches(SAMPLE_ROWS, columns=[names["t"]]):
-            sample = _values(batch, names["t"], source)
-            break
+        given = text
+    sample = _first_times(table, name, source, strict=options.strict)
     unit, why = guess_unit(sample, given=given, name=source.name)
-    noted = unit != "us" and given is None
-    return unit, [f"times read as {unit}: {why}; --time-unit overrides"] if noted else []
+    return unit, notes.of_unit(unit, why if given is None and sample.size else "", sample.dtype)
 
 
-def _values(batch: Any, name: str, source: Source) -> NDArray[Any]:
+def _first_times(table: Any, name: str, source: Source, *, strict: bool) -> NDArray[Any]:
+    """Return times from the first row group that can be read and has some."""
+    for group in range(table.num_row_groups):
+        for part in _parts(table, group, {"t": name}, source, rows=SAMPLE_ROWS):
+            if isinstance(part, FormatError):
+                if strict:
+                    raise part
+            elif part.columns["t"].size:
+                return part.columns["t"]
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some rows: the columns of those without a null, and which are those with one."""
+
+    columns: dict[str, NDArray[Any]]
+    nulls: NDArray[np.int64]
+
+
+def _parts(
+    table: Any, group: int, names: dict[str, str], source: Source, *, rows: int = PART_ROWS
+) -> Iterator[_Part | FormatError]:
+    """Yield the rows of a group, or what is wrong with it instead of the rest."""
+    wanted = list(names.values())
+    try:
+        with _faults(source):
+            for batch in table.iter_batches(
+                rows, row_groups=[group], columns=wanted, use_threads=False
+            ):
+                nulls = _nulls(batch)
+                whole = batch.drop_null() if nulls.size else batch
+                yield _Part({key: _values(whole, name) for key, name in names.items()}, nulls)
+    except FormatError as fault:
+        yield fault
+
+
+def _nulls(batch: Any) -> NDArray[np.int64]:
+    """Return which rows have a null."""
+    found = [c.is_null().to_numpy(zero_copy_only=False) for c in batch.columns if c.null_count]
+    return np.flatnonzero(np.logical_or.reduce(found)) if found else np.empty(0, np.int64)
+
+
+def _values(batch: Any, name: str) -> NDArray[Any]:
     """Return a column as numbers; times with a unit as integers in it."""
     column = batch.column(batch.schema.get_field_index(name))
-    if column.null_count:
-        msg = f"expected a value in each row of {name!r}, got {column.null_count} nulls"
-        raise FormatError(msg, path=source.name, offset=0, reason="bad_value")
     values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return values.view(np.int64) if values.dtype.kind in "mM" else values
 
@@ -170,17 +213,50 @@ def _decode(
     cleaner = Cleaner(source.name, unit, strict=strict, low=low, seen=seen)
     with _faults(source), _table(source) as table:
         for group in range(first, table.num_row_groups):
-            mark = (group, cleaner.seen, cleaner.low)
-            batches = table.iter_batches(
-                PART_ROWS, row_groups=[group], columns=list(names.values()), use_threads=False
-            )
-            for batch in batches:
-                columns = {column: _values(batch, name, source) for column, name in names.items()}
-                offset = _offset(table, group, names["t"])
-                check_types({k: v.dtype for k, v in columns.items()}, source.name, offset=offset)
-                # Where a value stands inside a page is not known; the row group is.
-                yield cleaner.chunk(columns, locate=bytes_from(offset), mark=mark)
+            mark, start = (group, cleaner.seen, cleaner.low), cleaner.seen
+            for part in _parts(table, group, names, source):
+                if isinstance(part, _Part):
+                    yield _chunk(cleaner, part, _offset(table, group, names["t"]), mark)
+                elif strict:
+                    raise part
+                else:
+                    lost = _rows(table, group) - (cleaner.seen - start)
+                    yield _lost(cleaner, max(lost, 0), mark)
                 mark = None
+
+
+def _chunk(cleaner: Cleaner, part: _Part, offset: int | None, mark: object) -> RawChunk:
+    columns, nulls, seen = part.columns, part.nulls, cleaner.seen
+    check_types({k: v.dtype for k, v in columns.items()}, cleaner.name, offset=offset)
+    if nulls.size and cleaner.strict:
+        columns = {key: values[: nulls[0]] for key, values in columns.items()}
+    # Where a value stands inside a page is not known; the row group is.
+    raw = cleaner.chunk(columns, locate=bytes_from(offset), mark=mark)
+    if not nulls.size:
+        return raw
+    if cleaner.strict:
+        msg = (
+            f"expected a value in each column, got a null at event {seen + int(nulls[0])}; "
+            "--on-error skip leaves such rows out and counts them"
+        )
+        fault = FormatError(msg, path=cleaner.name, offset=offset, reason="bad_value")
+        return replace(raw, fault=raw.fault or fault)
+    cleaner.seen += nulls.size
+    bad = raw.skipped.get("bad_row", 0) + nulls.size
+    return replace(raw, words=raw.words + nulls.size, skipped={"bad_row": bad})
+
+
+def _rows(table: Any, group: int) -> int:
+    """Return the rows of a group, whether or not its pages can be read."""
+    return int(table.metadata.row_group(group).num_rows)
+
+
+def _lost(cleaner: Cleaner, rows: int, mark: object) -> RawChunk:
+    """Book the rest of a damaged row group."""
+    cleaner.seen += rows
+    none = np.empty(0, np.int64)
+    skipped = {"damaged_chunk": rows} if rows else {}
+    return RawChunk(x=none, y=none, t=none, p=none, words=rows, skipped=skipped, mark=mark)
 
 
 def _offset(table: Any, group: int, column: str) -> int | None:

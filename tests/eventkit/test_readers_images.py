@@ -7,9 +7,12 @@ import gc
 import gzip
 import io
 import random
+import struct
 import time
 import zipfile
+import zlib
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -67,6 +70,94 @@ def test_png_pixels_are_read_as_they_are(
     assert frames.images.dtype == expected.dtype
     assert (frames.size, frames.channels) == ((6, 4), expected.shape[2])
     assert frames.timing == "none"
+
+
+def png(pixels: np.ndarray, colour: int) -> bytes:
+    """Encode 16-bit pixels, which Pillow writes of gray only; colour is that of IHDR."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc32(name + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    height, width = pixels.shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff(pixels: np.ndarray) -> bytes:
+    """Encode 16-bit RGB, which Pillow does not write."""
+    height, width, n = pixels.shape
+    bits, start = 8 + 2 + 12 * 9 + 4, 8 + 2 + 12 * 9 + 4 + 2 * n
+    entries = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, n, bits), (259, 4, 1, 1),
+        (262, 4, 1, 2), (273, 4, 1, start), (277, 4, 1, n), (278, 4, 1, height),
+        (279, 4, 1, pixels.nbytes),
+    ]  # fmt: skip
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4)
+    return head + struct.pack(f"<{n}H", *[16] * n) + pixels.astype("<u2").tobytes()
+
+
+COLOUR = np.random.default_rng(1).integers(0, 65536, (5, 7, 4)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.png", png(COLOUR[:, :, :3], 2), COLOUR[:, :, :3]),
+        ("a.png", png(COLOUR, 6), COLOUR[:, :, :3]),
+        ("a.png", png(COLOUR[:, :, :2], 4), COLOUR[:, :, :1]),
+        ("a.tif", tiff(COLOUR[:, :, :3]), COLOUR[:, :, :3]),
+    ],
+    ids=["RGB", "RGBA", "gray and alpha", "TIFF"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_16_bit_of_colour_stay_16_bit(
+    tmp_path: Path, name: str, data: bytes, expected: np.ndarray
+) -> None:
+    (tmp_path / name).write_bytes(data)
+
+    frames = eventkit.open(tmp_path / name).frames
+
+    assert frames.images.dtype == np.uint16
+    assert np.array_equal(frames.images[0], expected)
+    for length in range(0, len(data) - 12, 9):
+        with pytest.raises(FormatError):
+            decode_pixels(data[:length], path="a")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.array([[0.25, 0.5]], np.float32), "got floats of 0.25 to 0.5; scale them"),
+        (np.array([[0, 65536]], np.int32), "got 32-bit integers of 0 to 65536"),
+        (np.array([[-1, 5]], np.int32), "got 32-bit integers of -1 to 5"),
+    ],
+)
+def test_pixels_that_16_bit_do_not_hold_are_refused(
+    tmp_path: Path, pixels: np.ndarray, words: str
+) -> None:
+    with pytest.raises(FormatError, match=words):
+        eventkit.open(save(tmp_path / "a.tif", pixels))
+
+
+def test_integers_that_16_bit_hold_are_read(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.array([[0, 65535]], np.int32))
+
+    assert eventkit.open(path).frames.images[0, :, :, 0].tolist() == [[0, 65535]]
+
+
+def test_an_alpha_channel_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "rgb"
+    folder.mkdir()
+    for name in ("1.png", "2.png"):
+        save(folder / name, np.dstack([RGB, GRAY]))
+
+    words = "the alpha channel of the pictures is left out"
+    assert eventkit.open(folder).notes.count(words) == 1
+    assert eventkit.open(folder / "1.png").notes == [words]
+    assert eventkit.open(save(tmp_path / "b.png", RGB)).notes == []
 
 
 def test_a_palette_is_looked_up(tmp_path: Path) -> None:
@@ -179,7 +270,14 @@ def test_exposures_give_their_middle_and_may_lie_before_zero(tmp_path: Path) -> 
         ("1e999999999\n2\n", "bad_value", r"got '1e999999999' in line 1"),
         ("1.png 1\n1.png 2\n2.png 3\n", "bad_value", "got 3 lines with 2 names"),
         ("# x\n1\n2 3 4\n", "bad_value", r"got '2 3 4' in line 3"),
-        ("name\n2\n", "bad_value", "got 'name' in line 1"),
+        ("name\n2\n", "bad_value", "expected 2 lines, one an image, got 1"),
+        ("1\nname\n", "bad_value", "got 'name' in line 2"),
+        (
+            "2011-09-31 13:02:25\n2011-10-01 13:02:25\n",
+            "bad_value",
+            "2011-09-31 13:02:25. in line 1",
+        ),
+        ("2011-10-01 13:02:25\n7\n", "bad_value", r"dates or numbers, got both, as '7' in line 2"),
         ("1.png 5\n7.png 6\n", "bad_value", "a line for every image, 2.png has none"),
         ("1.png 5\n1.png 6\n", "bad_value", "a line for every image, 2.png has none"),
         ("20\n10\n", "backwards_time", "in time order"),
@@ -438,6 +536,93 @@ def test_units_are_told_by_header_evidence_or_the_caller(
 
     assert recording.frames.t_us.tolist() == expected
     assert words in recording.notes[-1]
+
+
+SINCE = 1_317_042_145  # 2011-09-26 13:02:25 UTC
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "2011-09-26 13:02:25.964389445\n2011-09-26 13:02:26.067\n",
+            [SINCE * 10**6 + 964_389, SINCE * 10**6 + 1_067_000],
+        ),
+        ("2011-09-26T13:02:25\n2011-09-26T13:02:27\n", [SINCE * 10**6, (SINCE + 2) * 10**6]),
+        (
+            "1.png,2011-09-26T15:02:25.5+02:00\n2.png,2011-09-26T13:02:26.5Z\n",
+            [SINCE * 10**6 + 500_000, SINCE * 10**6 + 1_500_000],
+        ),
+        ("1969-12-31 23:59:59.25\n1970-01-01 00:00:00\n", [-750_000, 0]),
+    ],
+    ids=["KITTI", "whole seconds", "zones", "before 1970"],
+)
+@pytest.mark.parametrize("unit", [None, "ms"])
+def test_dates_are_times_since_1970(
+    tmp_path: Path, lines: str, expected: list[int], unit: str | None
+) -> None:
+    folder = folder_of(tmp_path / "data", ["1.png", "2.png"])
+    (tmp_path / "timestamps.txt").write_text(lines)
+
+    recording = eventkit.open(folder, time_unit=unit)
+
+    assert recording.frames.t_us.tolist() == expected
+    assert "seconds since 1970, from dates" in recording.notes[-1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "frame_id,t_us\n0,1000\n1,51000\n2,101000\n",
+        "frame_id,t_us\n7,1000\n9,51000\n11,101000\n",
+        "name;t_us\n1.png;1000\n2.png;51000\n3.png;101000\n",
+        "frame;t [s]\n1;0.001\n2;0.051\n3;0.101\n",
+        ",t\n0,1000\n1,51000\n2,101000\n",
+    ],
+)
+def test_a_first_line_without_a_number_is_a_header(tmp_path: Path, text: str) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png", "3.png"])
+    (folder / "timestamps.csv").write_text(text)
+
+    assert eventkit.open(folder).frames.t_us.tolist() == [1000, 51_000, 101_000]
+
+
+def test_a_first_column_of_names_is_no_numbering(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png", "2.png"])
+    (folder / "timestamps.csv").write_text("frame,begin,end\n1.png,100,110\n2.png,200,210\n")
+
+    assert eventkit.open(folder).frames.start_us.tolist() == [100, 200]
+
+
+def test_a_file_of_times_of_any_name_in_the_folder_is_used_if_one_fits(tmp_path: Path) -> None:
+    """TUM-VIE: image_timestamps_left.txt, beside image_exposures_left.txt."""
+    folder = folder_of(tmp_path / "left_images", ["1.jpg", "2.jpg"])
+    (folder / "image_timestamps_left.txt").write_text("# timestamps [us]\n1000\n51000\n")
+    (folder / "image_exposures_left.txt").write_text("3000\n3000\n")
+    (folder / "imu_timestamps.txt").write_text("1\n2\n3\n4\n")
+
+    recording = eventkit.open(folder)
+
+    assert recording.frames.t_us.tolist() == [1000, 51_000]
+    assert "imu_timestamps.txt has 4 times for 2 images: not used" in recording.notes
+    (folder / "my_timestamps.txt").write_text("5\n6\n")
+    two = eventkit.open(folder)
+    assert two.frames.timing == "none"
+    words = "image_timestamps_left.txt, my_timestamps.txt may all hold the times: not used"
+    assert any(note.startswith(words) for note in two.notes)
+
+
+def test_opening_a_folder_reads_the_first_picture_only(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "rgb", ["1.png"])
+    for i in range(2, 40):
+        (folder / f"{i}.png").symlink_to(tmp_path / "moved" / f"{i}.png")
+        (folder / f"{i}.jpg").write_bytes(b"not a picture")
+
+    frames = eventkit.open(folder).frames
+
+    assert len(frames) == 39
+    with pytest.raises(FormatError, match=r"2\.jpg: expected an image"):
+        list(frames.pictures([1]))
 
 
 def test_exposures_that_look_like_line_numbers_stay_exposures_under_their_header(

@@ -58,7 +58,7 @@ def test_records_go_by_the_names_of_their_fields(path: Path, layout: list[Any]) 
     recording = eventkit.open(save(path, table))
 
     assert recording.events == TRUTH
-    assert recording.notes == []
+    assert not any("columns" in note for note in recording.notes)
     assert recording.ledger.words == recording.ledger.decoded == N
 
 
@@ -93,6 +93,41 @@ def test_float_times_need_a_unit_or_evidence(path: Path) -> None:
     assert recording.events == TRUTH
     assert "times read as s" in recording.notes[1]
     assert eventkit.open(path, time_unit="s").events == TRUTH
+
+
+def test_float32_is_too_short_for_microseconds_and_that_is_said(path: Path) -> None:
+    table = np.zeros(N, np.dtype([("x", "u2"), ("y", "u2"), ("t", "f4"), ("p", "?")]))
+    table["t"] = TRUTH.t + 2**25
+
+    def notes(dtype: str) -> list[str]:
+        changed = table.astype([("x", "u2"), ("y", "u2"), ("t", dtype), ("p", "?")])
+        return eventkit.open(save(path, changed), sensor_size=(64, 48), time_unit="us").notes
+
+    assert notes("f4") == ["float32 holds whole microseconds only up to 16.8 s: later are rounded"]
+    assert notes("f8") == notes("i4") == []
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_a_table_without_rows_holds_no_events(path: Path, shape: tuple[int, int]) -> None:
+    recording = eventkit.open(save(path, np.zeros(shape)))
+
+    assert len(recording.events) == 0
+    assert recording.format == "npy"
+
+
+def test_a_table_of_y_x_is_told_by_the_sensor(path: Path) -> None:
+    """The order of event-vision-library: y, x, t, p as float64."""
+    turned = Events(x=TRUTH.y, y=TRUTH.x, t=TRUTH.t, p=TRUTH.p)
+    save(path, TABLE[:, [1, 0, 2, 3]].astype(float))
+
+    recording = eventkit.open(path, sensor_size=(64, 48), time_unit="us")
+
+    assert recording.events == TRUTH
+    assert "y before x, as only that fits the 64x48 sensor" in recording.notes[0]
+    unknown = eventkit.open(path, time_unit="us")
+    assert unknown.events == turned
+    assert "x before y assumed" in unknown.notes[0]
+    assert "places are not checked" in unknown.notes[1]
 
 
 @given(events(sensor_size=(9, 5)))

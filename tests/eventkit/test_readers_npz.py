@@ -73,6 +73,43 @@ def test_signed_polarities_and_columns_of_shape_n_1_are_read(path: Path) -> None
     assert eventkit.open(path).events == truth()
 
 
+def test_names_are_known_in_any_case(path: Path) -> None:
+    np.savez(path, X=X, Y=Y, T=T, Polarity=P)
+
+    assert eventkit.open(path).events == truth()
+
+
+@pytest.mark.parametrize("name", ["time", "timestamps", "Timestamp"])
+def test_the_exact_name_of_a_column_wins_over_what_else_may_be_one(path: Path, name: str) -> None:
+    recording = eventkit.open(write(path, **{name: np.arange(3)}))
+
+    assert recording.events == truth()
+    assert recording.notes[0] == f"columns are x, y, t, p; {name} not used"
+
+
+RECORDS = np.rec.fromarrays([X, Y, T, P], names="x,y,timestamp,polarity")
+
+
+def test_records_of_another_name_are_taken_where_there_are_no_others(path: Path) -> None:
+    np.savez(path, my_data=np.asarray(RECORDS), label=3, lut=np.array([{}], object))
+
+    recording = eventkit.open(path)
+
+    assert recording.events == truth()
+    assert "events are the records of 'my_data'" in recording.notes
+    np.savez(path, left=np.asarray(RECORDS), right=np.asarray(RECORDS))
+    with pytest.raises(FormatError, match="the fields are left, right"):
+        eventkit.open(path)
+
+
+def test_positive_and_negative_events_in_two_tables_are_refused(path: Path) -> None:
+    """ES-ImageNet: which column is which stands nowhere in the file."""
+    np.savez(path, pos=np.stack([X, Y, T], 1), neg=np.stack([X, Y, T], 1))
+
+    with pytest.raises(FormatError, match=r"expected one field for 'x' .* the fields are pos, neg"):
+        eventkit.open(path)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
@@ -130,7 +167,7 @@ def test_an_archive_of_empty_columns_holds_no_events(path: Path) -> None:
     ("changed", "reason", "words"),
     [
         ({"p": None}, "bad_header", r"one field for 'p' .* the fields are x, y, t"),
-        ({"ts": T}, "bad_header", r"one field for 't' .* got t and ts"),
+        ({"t": None, "ts": T, "time": T}, "bad_header", r"one field for 't' .* got ts and time"),
         ({"x": X[:4]}, "truncated", r"columns of one length"),
         ({"x": X - 1}, "outside_sensor", r"places in 0\.\.65535, got x=-1 .* at event 0"),
         ({"y": Y + 0.5}, "bad_value", r"whole pixel numbers in 'y'"),
@@ -202,9 +239,13 @@ def test_pickles_are_never_loaded(tmp_path: Path, path: Path, key: str, on_error
     witness = tmp_path / "unpickled"
     write(path, **{key: np.array([Bomb(witness)] * N, object)})
 
-    if on_error == "raise" or key == "sensor_size":
+    if on_error == "raise":
         with pytest.raises(FormatError, match="holds Python objects, which are never loaded"):
             _ = eventkit.open(path, on_error=on_error).events
+    elif key == "sensor_size":
+        recording = eventkit.open(path, on_error=on_error)
+        assert recording.events == truth()
+        assert "never loaded" in str(recording.side_faults[0]["message"])
     else:
         recording = eventkit.open(path, on_error=on_error)
         assert len(recording.events) == 0
@@ -240,6 +281,36 @@ def test_an_archive_cut_anywhere_is_never_read_as_whole(path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(FormatError):
             _ = eventkit.open(path).events
+
+
+@pytest.mark.parametrize("size", [None, (7, 5)])
+def test_under_skip_a_cut_archive_holds_nothing_and_says_so(
+    path: Path, size: tuple[int, int] | None
+) -> None:
+    whole = write(path).read_bytes()
+    path.write_bytes(whole[:-100])
+
+    recording = eventkit.open(path, on_error="skip", sensor_size=size)
+
+    assert len(recording.events) == 0
+    assert recording.ledger.faults[0]["reason"] == "truncated"
+
+
+def test_under_skip_a_damaged_size_costs_no_event(path: Path) -> None:
+    write(path, sensor_size=np.array([7, 5]))
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        at = archive.getinfo("sensor_size.npy").header_offset
+    data[at + 180] ^= 1
+    path.write_bytes(data)
+
+    recording = eventkit.open(path, on_error="skip")
+
+    assert recording.events == truth()
+    assert recording.sensor_size is None
+    assert "CRC" in str(recording.side_faults[0]["message"])
+    with pytest.raises(FormatError, match="CRC"):
+        eventkit.open(path)
 
 
 def test_flipped_bytes_end_in_a_format_error_or_in_columns(path: Path) -> None:
@@ -343,6 +414,30 @@ def test_seconds_are_told_by_evidence_and_said(path: Path) -> None:
 
     assert recording.events == truth()
     assert "times read as s" in recording.notes[0]
+
+
+def test_a_unit_told_by_evidence_and_a_missing_size_are_said(path: Path) -> None:
+    write(path)
+
+    assert eventkit.open(path).notes == [
+        "times read as us: times are integers; --time-unit overrides",
+        "no sensor size: places are not checked; --sensor-size WxH gives it",
+    ]
+    assert eventkit.open(path, sensor_size=(7, 5), time_unit="us").notes == []
+
+
+def test_a_table_of_y_x_is_told_by_the_sensor(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y, t = rng.integers(0, 346, 500), rng.integers(0, 260, 500), np.arange(500) * 1000
+    np.savez(path, events=np.stack([y, x, t, x % 2], 1), sensor_size=np.array([346, 260]))
+
+    recording = eventkit.open(path)
+
+    assert recording.events == Events(x=x, y=y, t=t, p=x % 2)
+    assert (
+        "columns read as y,x,t,p, evidence on the first rows, y before x, as only"
+        in (recording.notes[0])
+    )
 
 
 def test_a_member_that_unpacks_to_more_than_it_can_is_refused(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 
 import eventkit
-from eventkit.errors import EventKitError, FormatError
+from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
+from eventkit.recording import Chunk
 from eventkit.writers.parquet import ParquetWriter
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -82,7 +85,9 @@ def test_metadata_give_the_sensor_size_and_the_unit(path: Path) -> None:
         ({"ts": TRUTH.t}, "bad_header", "got t and ts"),
         ({"x": TRUTH.x + 0.5}, "bad_value", "whole pixel numbers in 'x'"),
         ({"p": TRUTH.p + 1}, "bad_value", "'p' as bool"),
-        ({"x": [None] * N}, "bad_value", "500 nulls|64 nulls"),
+        ({"x": [None] * N}, "bad_value", "whole pixel numbers in 'x'"),
+        ({"x": [None, *TRUTH.x[1:].tolist()]}, "bad_value", "got a null at event 0"),
+        ({"t": [*TRUTH.t[:-1].tolist(), None]}, "bad_value", f"got a null at event {N - 1}"),
         ({"x": ["a"] * N}, "bad_value", "whole pixel numbers in 'x'"),
         ({"t": TRUTH.t[::-1]}, "backwards_time", "at event 1"),
     ],
@@ -94,6 +99,105 @@ def test_what_is_no_table_of_events_is_refused(
         _ = eventkit.open(write(path, **changed)).events
 
     assert caught.value.reason == reason
+
+
+def test_a_unit_that_the_type_of_the_times_contradicts_is_refused(path: Path) -> None:
+    write(path, t=TRUTH.t.astype("m8[us]"))
+
+    with pytest.raises(
+        SettingsError, match=r"no --time-unit but us, .* duration\[us\] says, got ns"
+    ):
+        eventkit.open(path, time_unit="ns")
+    assert eventkit.open(path, time_unit="us").events == TRUTH
+
+
+@pytest.mark.parametrize(
+    ("changed", "metadata", "options", "notes"),
+    [
+        ({}, None, {}, ["times read as us: times are integers"]),
+        ({}, None, {"time_unit": "us"}, []),
+        ({}, {"t_unit": "us"}, {}, []),
+        ({"t": TRUTH.t.astype("m8[us]")}, None, {}, []),
+        ({"t": TRUTH.t.astype("f4")}, {"t_unit": "us"}, {}, ["float32 holds whole microseconds"]),
+    ],
+)
+def test_a_unit_is_said_where_it_was_told_by_evidence_only(
+    path: Path, changed: Any, metadata: Any, options: Any, notes: list[str]
+) -> None:
+    write(path, metadata=metadata, **changed)
+
+    recording = eventkit.open(path, sensor_size=(64, 48), **options)
+
+    assert len(recording.notes) == len(notes)
+    assert all(a.startswith(b) for a, b in zip(recording.notes, notes, strict=True))
+    words = "no sensor size: places are not checked; --sensor-size WxH gives it"
+    assert eventkit.open(path, **options).notes[-1] == words
+
+
+@pytest.mark.parametrize("nulls", [[0], [77], [63, 64], [N - 1], [3, 4, 300]])
+@pytest.mark.parametrize("column", ["x", "t", "p"])
+def test_rows_with_nulls_are_left_out_and_counted(
+    path: Path, nulls: list[int], column: str
+) -> None:
+    values = getattr(TRUTH, column).tolist()
+    for at in nulls:
+        values[at] = None
+    write(path, **{column: values})
+    whole = np.ones(N, bool)
+    whole[nulls] = False
+
+    recording = eventkit.open(path, on_error="skip")
+
+    assert recording.events == TRUTH[whole]
+    assert recording.ledger.skipped == {"bad_row": len(nulls)}
+    assert recording.ledger.words == N
+    with pytest.raises(FormatError, match=f"null at event {nulls[0]}"):
+        _ = eventkit.open(path).events
+    right = [chunk.events for chunk in prefix(eventkit.open(path))]
+    assert Events.concatenate(right) == TRUTH[: nulls[0]]
+
+
+def prefix(recording: eventkit.Recording) -> Iterator[Chunk]:
+    with suppress(FormatError):
+        yield from recording.stream()
+
+
+def spoil(path: Path, groups: list[int], column: int) -> None:
+    """Overwrite the middle of a column in some row groups."""
+    data = bytearray(path.read_bytes())
+    footer = pq.ParquetFile(path).metadata
+    for group in groups:
+        found = footer.row_group(group).column(column)
+        at = found.data_page_offset + found.total_compressed_size // 2
+        data[at : at + 30] = b"\xff" * 30
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("groups", [[0], [3], [7], [0, 1, 5], list(range(8))])
+@pytest.mark.parametrize("column", [0, 2])
+def test_a_damaged_row_group_costs_itself_only(
+    path: Path, groups: list[int], column: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventkit.readers.stream.INDEX_EVENTS", 50)
+    columns = {"x": TRUTH.x, "y": TRUTH.y, "t": TRUTH.t, "p": TRUTH.p}
+    pq.write_table(
+        pa.table(columns), path, row_group_size=64, compression="zstd",
+        use_dictionary=False, write_page_checksum=True,
+    )  # fmt: skip
+    spoil(path, groups, column)
+    group_of = np.arange(N) // 64
+    sound = TRUTH[~np.isin(group_of, groups)]
+
+    recording = eventkit.open(path, on_error="skip")
+
+    assert recording.events == sound
+    assert recording.ledger.skipped == {"damaged_chunk": int(np.isin(group_of, groups).sum())}
+    assert recording.ledger.words == N
+    assert recording.ledger.faults == []
+    first, last = np.searchsorted(sound.t, [10_000, 11_000])
+    assert recording.between(10_000, 11_000) == sound[int(first) : int(last)]
+    with pytest.raises(FormatError, match="damaged"):
+        _ = eventkit.open(path).events
 
 
 def test_parts_and_times_between_are_slices_of_the_whole(

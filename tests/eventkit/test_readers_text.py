@@ -6,6 +6,7 @@ import gzip
 import random
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from eventkit.errors import EventKitError, FormatError, SettingsError, Unsupport
 from eventkit.events import Events
 from eventkit.kernels import text as kernel
 from eventkit.readers.column_order import possible_orders
-from eventkit.readers.text import layout as text_layout
+from eventkit.readers.text import head as text_head
 from eventkit.testing.strategies import events
 
 ROWS = [(0, 4, 10, 1), (6, 0, 10, 0), (1, 1, 70_000, 0), (2, 2, 70_001, 1), (3, 3, 90_000, 1)]
@@ -58,7 +59,8 @@ def test_columns_go_by_the_names_of_the_header(tmp_path: Path, header: str) -> N
     recording = eventkit.open(write(tmp_path / "a.csv", f"{header}\n{table(order)}"))
 
     assert recording.events == truth()
-    assert (recording.format, recording.notes) == ("csv", [])
+    assert recording.format == "csv"
+    assert not any("columns" in note for note in recording.notes)
     assert recording.ledger.words == recording.ledger.decoded == len(ROWS)
 
 
@@ -106,6 +108,143 @@ def test_seconds_and_the_sensor_size_are_found_in_the_file(tmp_path: Path, text:
     assert recording.sensor_size == (240, 180)
     assert "line" in recording.geometry_source
     assert any("times read as s" in note for note in recording.notes)
+
+
+def test_a_unit_is_said_where_it_was_told_by_evidence_only(tmp_path: Path) -> None:
+    bare = write(tmp_path / "a.csv", f"t,x,y,p\n{table('txyp')}")
+    named = write(tmp_path / "b.csv", f"t_us,x,y,p\n{table('txyp')}")
+    empty = write(tmp_path / "c.csv", "t,x,y,p\n")
+
+    def notes(path: Path, **options: Any) -> list[str]:
+        recording = eventkit.open(path, sensor_size=(9, 9), **options)
+        assert len(recording.events) == (0 if path == empty else len(ROWS))
+        return recording.notes
+
+    assert notes(bare) == ["times read as us: times are integers; --time-unit overrides"]
+    assert notes(bare, time_unit="us") == notes(named) == notes(empty) == []
+
+
+def test_without_a_sensor_size_it_is_said_that_places_are_not_checked(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f"t,x,y,p\n{table('txyp')}")
+
+    words = "no sensor size: places are not checked; --sensor-size WxH gives it"
+    assert words in eventkit.open(path).notes
+    assert words not in eventkit.open(path, sensor_size=(9, 9)).notes
+
+
+@pytest.mark.parametrize(
+    ("comment", "size"),
+    [
+        ("% geometry:640,480", (640, 480)),
+        ("# Sensor size = 640 x 480", (640, 480)),
+        ("# resolution (width x height): 640 480", (640, 480)),
+        ("# resolution (height x width): 480 x 640", (640, 480)),
+        ("# sensor_size (h,w) 480,640", (640, 480)),
+        ("# Sensor DVXplorer Mini 640, 2023 recording", None),
+        ("# resolution height x width: 480 x 640", None),
+        ("# resolution: 640 x 480, cropped", None),
+        ("# chunk size: 1000, 5", None),
+        ("# sensor size 70000 x 480", None),
+        ("# sensor size 0 x 480", None),
+    ],
+)
+def test_a_size_in_a_comment_is_taken_only_if_it_says_so(
+    tmp_path: Path, comment: str, size: tuple[int, int] | None
+) -> None:
+    path = write(tmp_path / "a.csv", f"{comment}\n{table('txyp')}")
+
+    recording = eventkit.open(path)
+
+    assert recording.sensor_size == size
+    assert recording.events == truth()
+
+
+@pytest.mark.parametrize(
+    ("comment", "order", "unit"),
+    [
+        ("# timestamp [s] x y polarity", "t x y p", "s"),
+        ("# t [us] x [px] y [px] p", "t x y p", "us"),
+        ("# columns: t x y p", "t x y p", "us"),
+        ("# p x y t label", "t x y p", "us"),
+    ],
+    ids=["v2e", "units of places", "more words", "more columns"],
+)
+def test_names_in_a_comment_count_if_they_are_as_many_as_the_columns(
+    tmp_path: Path, comment: str, order: str, unit: str
+) -> None:
+    scale = 1e-6 if unit == "s" else 1
+    rows = "".join(f"{t * scale:.9g} {x} {y} {p}\n" for x, y, t, p in ROWS)
+
+    recording = eventkit.open(write(tmp_path / "a.txt", f"#!DVS\n{comment}\n{rows}"))
+
+    assert recording.events == truth()
+
+
+def test_a_header_wins_over_names_in_a_comment(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", f"# y,x,t,p\nx,y,t,p\n{table('xytp')}")
+
+    assert eventkit.open(path).events == truth()
+
+
+@pytest.mark.parametrize("header", ['"t","x","y","p"\n', ""])
+def test_quoted_fields_are_read(tmp_path: Path, header: str) -> None:
+    rows = "".join(f'"{t}","{x}",{y},"{p}"\n' for x, y, t, p in ROWS)
+    path = write(tmp_path / "a.csv", header + rows)
+
+    assert eventkit.open(path).events == truth()
+    write(path, header + rows.replace('"70001"', '"70001'))
+    assert eventkit.open(path, on_error="skip").ledger.skipped == {"bad_row": 1}
+
+
+@pytest.mark.parametrize("order", ["txyp", "xypt"])
+def test_a_separator_behind_the_last_column_is_no_fifth_one(tmp_path: Path, order: str) -> None:
+    rows = table(order).replace("\n", ",\n")
+
+    recording = eventkit.open(write(tmp_path / "a.csv", rows))
+
+    assert recording.events == truth()
+    assert "columns read as" in recording.notes[0]
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le"])
+@pytest.mark.parametrize("header", ["t,x,y,p\n", ""])
+def test_utf_16_is_refused_with_the_cure(tmp_path: Path, codec: str, header: str) -> None:
+    mark = "\ufeff" if codec == "utf-16-le" else ""
+    path = write(tmp_path / "a.csv", (mark + header + table("txyp")).encode(codec))
+
+    with pytest.raises(FormatError, match=r"got UTF-16; .* iconv -f UTF-16"):
+        eventkit.open(path)
+
+
+SIDE_BY_SIDE = [(300, 4, 10, 1), (6, 200, 10, 0), (340, 1, 70_000, 0), (2, 250, 70_001, 1)]
+
+
+@pytest.mark.parametrize(
+    ("order", "size", "words", "taken"),
+    [
+        ("txyp", (346, 260), "x before y, as only that fits the 346x260 sensor", "txyp"),
+        ("tyxp", (346, 260), "y before x, as only that fits the 346x260 sensor", "tyxp"),
+        ("tyxp", (640, 480), "x before y assumed", "txyp"),
+        ("tyxp", None, "x before y assumed", "txyp"),
+        ("txyp", (30, 20), "x before y assumed", "txyp"),
+    ],
+)
+def test_which_place_is_x_is_told_by_a_sensor_that_has_room_for_one_order_only(
+    tmp_path: Path, order: str, size: tuple[int, int] | None, words: str, taken: str
+) -> None:
+    at = ["xytp".index(name) for name in order]
+    text = "".join(" ".join(str(row[k]) for k in at) + "\n" for row in SIDE_BY_SIDE)
+    if size is not None:
+        text = f"{size[0]} {size[1]}\n{text}"
+
+    recording = eventkit.open(write(tmp_path / "a.txt", text), on_error="skip")
+
+    assert (
+        f"columns read as {','.join(taken)}, evidence on the first 4 rows, {words};"
+        in (recording.notes[0])
+    )
+    if size == (346, 260):
+        assert recording.events.x.tolist() == [300, 6, 340, 2]
 
 
 def test_the_unit_can_stand_in_the_name_or_be_given(tmp_path: Path) -> None:
@@ -381,4 +520,4 @@ def test_two_orders_are_never_chosen_between() -> None:
     assert len(possible_orders(raster)) > 1
     assert possible_orders(np.array([[5.5, 1, 2, 1]])) == ["txyp"]
     assert possible_orders(np.array([[5.5, np.nan, 2, 1]])) == []
-    assert text_layout.SAMPLE_ROWS > 1000
+    assert text_head.SAMPLE_ROWS > 1000

@@ -1,11 +1,12 @@
 """Times of the pictures in a folder, from the files that labs write beside them.
 
-One line a picture, columns separated by blanks or commas, ``#`` before a comment: an optional name
-(first, or last as in the Event-Camera Dataset's ``images.txt``), an optional number of the line,
-then one time or the start and stop of the exposure. Looked for, in this order:
+One line a picture (`eventkit.readers.images.lines`): an optional name (first, or last as in the
+Event-Camera Dataset's ``images.txt``), an optional number of the line, then one time or the start
+and stop of the exposure. Looked for, in this order:
 
 - in the folder: ``timestamps.txt``, ``timestamps.csv``, ``timestamp.txt``,
-  ``image_timestamps.txt``, ``images.txt``, ``rgb.txt``;
+  ``image_timestamps.txt``, ``images.txt``, ``rgb.txt``; else the one ``*timestamps*.txt`` that
+  names its pictures or has as many lines, as TUM-VIE's ``image_timestamps_left.txt``;
 - beside the folder: ``<folder>_timestamps.txt`` (or ``.csv``);
 - beside the folder, if they name its pictures or have as many lines: DSEC's
   ``*exposure_timestamps*.txt`` and ``*image_timestamps.txt``, ``images/timestamps.txt`` above
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 from eventkit.errors import FormatError
 from eventkit.events import TimeUnit
+from eventkit.readers.images.lines import Lines, Row, read_lines
 from eventkit.readers.images.units import (
     NUMBER,
     UNIT_NAMES,
@@ -39,7 +41,6 @@ from eventkit.readers.images.units import (
     tell_unit,
 )
 
-MAX_TABLE_BYTES = 64 << 20
 INSIDE = (
     "timestamps.txt",
     "timestamps.csv",
@@ -48,11 +49,12 @@ INSIDE = (
     "images.txt",
     "rgb.txt",
 )
+_ANY_INSIDE = "*timestamps*.txt"
 _OWN = ("{folder}_timestamps.txt", "{folder}_timestamps.csv")
 _DSEC = ("*exposure_timestamps*.txt", "*image_timestamps.txt")
 _SHARED = ("images.txt", "rgb.txt")
 
-_HEADER = re.compile(r"time|stamp|start|expos", re.IGNORECASE)
+_NUMBERING = re.compile(r"(frame|image|img)?_?(id|idx|index|no|nr|num|number|seq)|frame", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,6 @@ class Times:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    number: int
-    text: str
-    name: str | None
-    cells: list[str]
-
-
 def find_times(
     folder: Path, images: Sequence[Path], *, time_unit: TimeUnit | None
 ) -> tuple[Times | None, list[str]]:
@@ -88,24 +82,47 @@ def find_times(
     FormatError
         If a file of times does not go with the pictures; both numbers are named.
     """
+    notes: list[str] = []
     for name in INSIDE:
         path = folder / name
-        if path.is_file() and (name not in _SHARED or _names(path, images)):
-            return _read(path, images, time_unit), []
+        if path.is_file() and (name not in _SHARED or _fits(path, images, notes)):
+            return _times(path, read_lines(path), images, time_unit), notes
     for pattern in _OWN:
         path = folder.parent / pattern.format(folder=folder.resolve().name)
         if path.is_file():
-            return _read(path, images, time_unit), []
-    notes: list[str] = []
+            return _times(path, read_lines(path), images, time_unit), notes
+    inside = [path for path in sorted(folder.glob(_ANY_INSIDE)) if path.name not in INSIDE]
+    fitting = [(path, lines) for path in inside if (lines := _fits(path, images, notes))]
+    if len(fitting) == 1:
+        return _times(*fitting[0], images, time_unit), notes
+    if fitting:
+        notes.append(_doubt([path for path, _ in fitting]))
     for path in _beside(folder, notes):
-        if _names(path, images):
-            return _read(path, images, time_unit), notes
-        lines = sum(1 for _ in _rows(path))
-        if path.name not in _SHARED and lines == len(images):
-            return _read(path, images, time_unit), notes
-        if path.name not in _SHARED:
-            notes.append(f"{path.name} has {lines} times for {len(images)} images: not used")
+        if (lines := _fits(path, images, notes)) is not None:
+            return _times(path, lines, images, time_unit), notes
     return _of_names(images, time_unit), notes
+
+
+def _fits(path: Path, images: Sequence[Path], notes: list[str]) -> Lines | None:
+    """Return the lines if they name the first picture or are as many; a doubt makes a note."""
+    try:
+        lines = read_lines(path)
+    except FormatError as fault:
+        notes.append(f"{path.name} not used: {fault.message}")
+        return None
+    if any(row.name == images[0].name for row in lines.rows):
+        return lines
+    if path.name in _SHARED:
+        return None
+    if len(lines.rows) != len(images):
+        notes.append(f"{path.name} has {len(lines.rows)} times for {len(images)} images: not used")
+        return None
+    return lines
+
+
+def _doubt(paths: list[Path]) -> str:
+    listed = ", ".join(path.name for path in paths[:4])
+    return f"{listed} may all hold the times: not used; copy one to timestamps.txt"
 
 
 def _beside(folder: Path, notes: list[str]) -> Iterator[Path]:
@@ -117,8 +134,7 @@ def _beside(folder: Path, notes: list[str]) -> Iterator[Path]:
         if len(found) == 1:
             yield found[0]
         elif found:
-            listed = ", ".join(path.name for path in found[:4])
-            notes.append(f"{listed} may all hold the times: not used; copy one to timestamps.txt")
+            notes.append(_doubt(found))
     # `images/data/*.png` as in KITTI, `images/left/rectified/*.png` as in DSEC
     above = [parent] if folder.name == "data" else []
     above += [parent.parent] if parent.parent.name == "images" else []
@@ -139,27 +155,18 @@ def _of_this_folder(paths: list[Path], folder: Path) -> list[Path]:
     return ours or kept
 
 
-def _names(path: Path, images: Sequence[Path]) -> bool:
-    """Whether the lines of a file name the first picture."""
-    try:
-        return any(row.name == images[0].name for row in _rows(path))
-    except FormatError:
-        return False
-
-
-def _read(path: Path, images: Sequence[Path], time_unit: TimeUnit | None) -> Times:
-    rows = list(_rows(path))
+def _times(path: Path, lines: Lines, images: Sequence[Path], time_unit: TimeUnit | None) -> Times:
+    rows = lines.rows
     named = bool(rows) and all(row.name is not None for row in rows)
     if named:
         rows = _by_name(path, rows, images)
     elif len(rows) != len(images):
         msg = f"expected {len(images)} lines, one an image, got {len(rows)}"
         raise FormatError(msg, path=path, reason="bad_value")
-    header = " ".join(_comments(path))
-    cells = _without_numbering([row.cells for row in rows], header)
+    cells = _without_numbering([row.cells for row in rows], lines)
     for row, kept in zip(rows, cells, strict=True):
         _check(path, row, kept)
-    unit, why = tell_unit(cells, header, time_unit)
+    unit, why = _unit(path, rows, cells, lines.header, time_unit)
     spans = _microseconds(path, cells, unit)
     middle = spans[:, 0] + (spans[:, 1] - spans[:, 0]) // 2
     if (spans[:, 1] < spans[:, 0]).any() or (middle[1:] < middle[:-1]).any():
@@ -169,49 +176,20 @@ def _read(path: Path, images: Sequence[Path], time_unit: TimeUnit | None) -> Tim
     return Times(spans, f"{kind} of the pictures from {path.name}, {UNIT_NAMES[unit]}{why}")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbered lines that hold data."""
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, line
+def _unit(
+    path: Path, rows: list[Row], cells: list[list[str]], header: str, time_unit: TimeUnit | None
+) -> tuple[TimeUnit, str]:
+    """Return the unit of the numbers, and why; dates were made seconds."""
+    other = next((row for row in rows if row.dated != rows[0].dated), None)
+    if other is not None:
+        msg = f"expected dates or numbers, got both, as {other.text[:80]!r} in line {other.number}"
+        raise FormatError(msg, path=path, reason="bad_value")
+    if rows[0].dated:
+        return "s", " since 1970, from dates"
+    return tell_unit(cells, header, time_unit)
 
 
-def _comments(path: Path) -> Iterator[str]:
-    """Yield comments and column names: what may tell a unit."""
-    for line in _text(path)[:4096].splitlines():
-        if line.lstrip().startswith("#") or _is_header(line.replace(",", " ").split()):
-            yield line
-
-
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_TABLE_BYTES:
-        msg = f"expected times as text, got {size} bytes, more than {MAX_TABLE_BYTES}"
-        raise FormatError(msg, path=path, offset=0, reason="bad_value")
-    return path.read_text("utf-8-sig", errors="replace")
-
-
-def _is_header(cells: list[str]) -> bool:
-    words = " ".join(cells)
-    return not any(NUMBER.fullmatch(cell) for cell in cells) and bool(_HEADER.search(words))
-
-
-def _rows(path: Path) -> Iterator[_Row]:
-    first = True
-    for number, line in _lines(path):
-        cells = line.replace(",", " ").split()
-        if first and _is_header(cells):
-            first = False
-            continue
-        first = False
-        name = None
-        for position in (0, -1):
-            if name is None and cells and not NUMBER.fullmatch(cells[position]):
-                name = re.split(r"[/\\]", cells.pop(position))[-1]
-        yield _Row(number, line, name, cells)
-
-
-def _by_name(path: Path, rows: list[_Row], images: Sequence[Path]) -> list[_Row]:
+def _by_name(path: Path, rows: list[Row], images: Sequence[Path]) -> list[Row]:
     found = {str(row.name): row for row in rows}
     missing = [image.name for image in images if image.name not in found]
     if missing:
@@ -226,19 +204,22 @@ def _by_name(path: Path, rows: list[_Row], images: Sequence[Path]) -> list[_Row]
     return [found[image.name] for image in images]
 
 
-def _without_numbering(rows: list[list[str]], header: str) -> list[list[str]]:
+def _without_numbering(rows: list[list[str]], lines: Lines) -> list[list[str]]:
     """Leave out a first column 0, 1, 2 ... (or 1, 2 ...), unless the header says exposures."""
-    if len(rows) < 2 or {len(row) for row in rows} - {2, 3} or re.search(r"start|expos", header):
+    if {len(row) for row in rows} - {2, 3} or re.search(r"start|expos", lines.header):
         return rows
+    columns = lines.columns
+    if {len(row) for row in rows} == {len(columns)} and _NUMBERING.fullmatch(columns[0]):
+        return [row[1:] for row in rows]
     first = [row[0] for row in rows]
-    if any(first == [str(i + base) for i in range(len(rows))] for base in (0, 1)):
+    if len(rows) > 1 and any(first == [str(i + base) for i in range(len(rows))] for base in (0, 1)):
         if all(row[0] == row[1] for row in rows) and len(rows[0]) == 2:
             return rows
         return [row[1:] for row in rows]
     return rows
 
 
-def _check(path: Path, row: _Row, cells: list[str]) -> None:
+def _check(path: Path, row: Row, cells: list[str]) -> None:
     sound = len(cells) in (1, 2) and all(NUMBER.fullmatch(cell) for cell in cells)
     if sound and all(abs(Decimal(cell)) < 2**62 for cell in cells):
         return

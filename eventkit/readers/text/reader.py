@@ -3,6 +3,7 @@
 There is no one specification. Read are rows of x, y, t and p in any order, separated by commas,
 semicolons, or spaces and tabs: the Event Camera Dataset and E2VID (``t x y p`` in seconds, the
 latter with ``W H`` in the first line), faery (``t,x,y,p``), pandas and Polars (with a header).
+Fields may stand in double quotes; a separator behind the last of them is none.
 Layout and unit are found by `eventkit.readers.text.layout`. Lines that are empty or start with
 ``#`` or ``%`` are skipped and counted; so are, under ``skip``, rows that are no event.
 
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 
 from eventkit.columns import Buffer, Columns
 from eventkit.errors import FormatError
-from eventkit.readers import geometry
+from eventkit.readers import notes
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.readers.text.layout import LONGEST_LINE, Layout, read_layout, recognise
+from eventkit.readers.text.head import LONGEST_LINE
+from eventkit.readers.text.layout import Layout, read_layout, recognise
 from eventkit.recording import Recording
 from eventkit.sources import PIECE_BYTES, Source
 
@@ -44,33 +46,26 @@ class TextReader:
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the file: the layout from its first 64 kB."""
-        layout = read_layout(source, columns=options.columns, time_unit=options.time_unit)
-        found = geometry.settle(source, options.sensor_size, (layout.sensor_size, layout.size_why))
+        layout = read_layout(source, options)
         decoder = _Decoder(source, layout, strict=options.strict)
         return Recording(
             path=source.path,
             format=self.name,
-            sensor_size=found.size,
-            geometry_source=found.why,
+            sensor_size=layout.geometry.size,
+            geometry_source=layout.geometry.why,
             source=EventStream(
                 decoder.decode,
                 path=source.name,
-                sensor_size=found.size,
+                sensor_size=layout.geometry.size,
                 on_error=options.on_error,
                 bound=decoder.bound if source.size is not None else None,
             ),
-            notes=[*_notes(layout), *found.notes],
+            notes=[
+                *notes.of_order(layout.order, layout.why),
+                *notes.of_unit(layout.unit, layout.unit_why, np.dtype(np.int64)),
+                *notes.of_size(layout.geometry),
+            ],
         )
-
-
-def _notes(layout: Layout) -> list[str]:
-    notes = []
-    if layout.why.startswith("evidence"):
-        order = ",".join(layout.order)
-        notes.append(f"columns read as {order}, {layout.why}; --columns overrides")
-    if layout.unit != "us" and layout.unit_why != "given":
-        notes.append(f"times read as {layout.unit}: {layout.unit_why}; --time-unit overrides")
-    return notes
 
 
 class _Decoder:
