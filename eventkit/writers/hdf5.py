@@ -6,8 +6,7 @@ library at a time). Columns grow chunk by chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit import ecf
-from eventkit._optional import require
 from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
-from eventkit.triggers import as_channels
+from eventkit.triggers import CHANNEL_DTYPE, as_channels, channel_losses
 from eventkit.writers.base import Contents, event_parts, left_out
+from eventkit.writers.hdf5_file import created, library
 from eventkit.writers.hdf5_index import MilliIndex, PropheseeIndex, check_span
 
 COLUMN_CHUNK = 1 << 16
 ECF_CHUNK = 16_384
 """What the Metavision SDK writes."""
 
-_TRIGGER = np.dtype(
-    {"names": ["p", "t", "id"], "formats": ["<i2", "<i8", "<i2"], "offsets": [0, 8, 16],
-     "itemsize": 24}
-)  # fmt: skip
+# Without the padding that the SDK's structs have: those bytes would be whatever was in memory.
+_TRIGGER = np.dtype([("p", "<i2"), ("t", "<i8"), ("id", "<i2")])
 _EVENT = np.dtype(
     {"names": ["x", "y", "p", "t"], "formats": ["<u2", "<u2", "<i2", "<i8"],
      "offsets": [0, 2, 4, 8], "itemsize": 16}
@@ -52,18 +49,18 @@ class DsecWriter:
 
     def losses(self, contents: Contents) -> list[str]:
         """Frames, triggers and IMU are left out; longer than a day is refused."""
-        check_span(contents, "DSEC's index has an entry each millisecond")
+        check_span(contents, "DSEC's index has an entry each millisecond", "events")
         return left_out(contents, "HDF5 in DSEC's layout")
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the file."""
-        with _created(path) as file:
+        with created(path) as (file, check):
             group = file.create_group("events")
             types = {"p": "u1", "t": "<i8", "x": "<u2", "y": "<u2"}
             columns = {name: _column(group, name, kind) for name, kind in types.items()}
             index = MilliIndex(_column(file, "ms_to_idx", "<u8"))
             start: int | None = None
-            for events in event_parts(recording, ledger):
+            for events in _parts(recording, ledger, check):
                 start = int(events.t[0]) if start is None else start
                 t = events.t - start
                 index.add(t)
@@ -98,13 +95,13 @@ class XsWriter:
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the file."""
-        with _created(path) as file:
+        with created(path) as (file, check):
             group = file.create_group("events")
             types = {"ps": "?", "ts": "<f8", "xs": "<u2", "ys": "<u2"}
             columns = {name: _column(group, name, kind) for name, kind in types.items()}
             group["ts"].attrs["units"] = "s"
             total, on, first, last = 0, 0, 0.0, 0.0
-            for events in event_parts(recording, ledger):
+            for events in _parts(recording, ledger, check):
                 seconds = events.t / 1e6
                 first = float(seconds[0]) if not total else first
                 last = float(seconds[-1])
@@ -136,7 +133,8 @@ class EcfWriter:
 
     def losses(self, contents: Contents) -> list[str]:
         """Frames and IMU are left out; places beyond 11 bits and more than a day are refused."""
-        check_span(contents, "Prophesee's index has an entry each 2 ms")
+        for side in ("events", "triggers"):
+            check_span(contents, "Prophesee's index has an entry each 2 ms", side)
         if max(contents.right, contents.bottom) > ecf.LAST_PIXEL:
             msg = (
                 f"expected places up to {ecf.LAST_PIXEL}, which is what ECF holds, got x up to "
@@ -146,21 +144,20 @@ class EcfWriter:
         if contents.events and max(abs(contents.first_us), abs(contents.last_us)) > 1 << 61:
             msg = "expected times within 2^61 us, which is what ECF holds; hdf5-dsec holds more"
             raise SettingsError(msg)
-        lost = []
-        for count, kind in ((contents.frames, "frames"), (contents.imu, "IMU samples")):
-            if count:
-                lost.append(f"{count} {kind}: Prophesee's HDF5 has no room for them")
-        return lost
+        lost = left_out(contents, "Prophesee's HDF5", keeps="events and triggers")
+        if contents.triggers:
+            lost.append(f"{contents.triggers} triggers keep their time, channel and level only")
+        return lost + channel_losses(contents.kinds)
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write the file."""
-        with _created(path) as file:
+        with created(path) as (file, check):
             group = file.create_group("CD")
             dset = _ecf_dataset(group)
             index = PropheseeIndex(_column(group, "indexes", _ENTRY, ECF_CHUNK, plain=True))
             waiting: list[Events] = []
             held = written = 0
-            for events in event_parts(recording, ledger):
+            for events in _parts(recording, ledger, check):
                 index.add(events.t)
                 waiting.append(events)
                 held += len(events)
@@ -180,11 +177,10 @@ class EcfWriter:
         """Write the triggers, if any; the SDK asks for both datasets in any case."""
         group = file.create_group("EXT_TRIGGER")
         found = recording.triggers
-        rows = np.zeros(0 if found is None else found.size, _TRIGGER)
-        if found is not None:
-            signals = as_channels(found)
-            for field, name in (("t", "t"), ("p", "p"), ("id", "source")):
-                rows[field] = signals[name]
+        signals = np.empty(0, CHANNEL_DTYPE) if found is None else as_channels(found)
+        rows = np.empty(signals.size, _TRIGGER)
+        for field, name in (("t", "t"), ("p", "p"), ("id", "source")):
+            rows[field] = signals[name]
         column = _column(group, "events", _TRIGGER, ECF_CHUNK, plain=True)
         column.add(rows)
         column.finish()
@@ -194,11 +190,11 @@ class EcfWriter:
         index.finish()
 
 
-@contextmanager
-def _created(path: Path) -> Iterator[Any]:
-    h5py = require("h5py", extra="hdf5", purpose="writing HDF5 files")
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
-        yield file
+def _parts(recording: Recording, ledger: Ledger, check: Callable[[], None]) -> Iterator[Events]:
+    """Yield the events in parts, until a disk is full."""
+    for events in event_parts(recording, ledger):
+        yield events
+        check()
 
 
 def _write_size(file: Any, recording: Recording) -> None:
@@ -247,7 +243,7 @@ def _column(
 
 def _ecf_dataset(group: Any) -> Any:
     """Make ``events`` with the filter's number: chunks are encoded here, not by HDF5."""
-    h5py = require("h5py", extra="hdf5", purpose="writing HDF5 files")
+    h5py = library()
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk((ECF_CHUNK,))
     plist.set_filter(ecf.FILTER_ID, h5py.h5z.FLAG_OPTIONAL, ())

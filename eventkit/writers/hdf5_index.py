@@ -18,17 +18,19 @@ PERIOD_US = 2000
 _BLOCK = 1 << 20
 
 
-def check_span(contents: Contents, why: str) -> None:
-    """Refuse events that are more than `LONGEST_US` apart.
+def check_span(contents: Contents, why: str, side: str) -> None:
+    """Refuse ``events`` or ``triggers`` that are more than `LONGEST_US` apart.
 
     Raises
     ------
     SettingsError
     """
-    span = contents.last_us - contents.first_us
-    if contents.events and span > LONGEST_US:
+    first, last = contents.spans.get(side, (0, 0))
+    if side == "events" and contents.events:
+        first, last = contents.first_us, contents.last_us
+    if last - first > LONGEST_US:
         msg = (
-            f"expected events within a day, since {why}, got {span / 3.6e9:.1f} hours; "
+            f"expected {side} within a day, since {why}, got {(last - first) / 3.6e9:.1f} hours; "
             "hdf5-xs and npz have no index"
         )
         raise SettingsError(msg)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +76,96 @@ def test_structs_are_looked_into(tmp_path: Path) -> None:
     assert "events: aedat.data.struct polarity" in found.notes
 
 
-def test_version_73_is_hdf5_inside(tmp_path: Path) -> None:
+def write_73(path: Path, held: dict[str, Any]) -> Path:
+    """As MATLAB does: HDF5 behind 512 bytes, arrays the other way round."""
     h5py = pytest.importorskip("h5py")
-    path = tmp_path / "a.mat"
     with h5py.File(path, "w", userblock_size=512) as file:
-        for name, values in columns().items():
-            file.create_dataset(name, data=values.T, chunks=(1, 100), compression="gzip")
+        for name, value in held.items():
+            parts = value if isinstance(value, dict) else {"": value}
+            for part, values in parts.items():
+                data = np.asarray(values).T
+                small = {} if data.size < 100 else {"chunks": (1, 100), "compression": "gzip"}
+                file.create_dataset(f"{name}/{part}".strip("/"), data=data, **small)
     with path.open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
-    recording = eventkit.open(path, sensor_size=(240, 180))
+    return path
+
+
+def test_version_73_is_hdf5_inside(tmp_path: Path) -> None:
+    recording = eventkit.open(write_73(tmp_path / "a.mat", columns()))
 
     assert (recording.format, recording.events) == ("mat", EV)
+    assert recording.sensor_size == (240, 180)
+
+
+WRITERS = {"5": write, "7.3": write_73}
+
+
+@pytest.mark.parametrize("version", WRITERS)
+def test_what_numbers_count_from_is_told_alike_in_both_versions(
+    tmp_path: Path, version: str
+) -> None:
+    def look(held: dict[str, Any], **options: Any) -> tuple[Events, Any, str]:
+        recording = eventkit.open(WRITERS[version](tmp_path / "a.mat", held), **options)
+        return recording.events, recording.sensor_size, " ".join(recording.notes)
+
+    taken_off, undecided = "1 is taken off", "they may count from 1"
+    events, size, notes = look(columns(first=1))
+    assert (events, size) == (EV, (240, 180))
+    assert taken_off in notes
+    assert "assumed ASL-DVS's 240x180, by the names" in notes
+    td = {"TD": {name: columns(first=1)[name] for name in ("x", "y", "ts")}}
+    td["TD"]["p"] = columns()["pol"]
+    places = Events(x=EV.x + 1, y=EV.y + 1, t=EV.t, p=EV.p)
+    events, size, notes = look(td)
+    assert (events, size) == (places, None)
+    assert undecided in notes
+    events, size, notes = look(td, sensor_size=(240, 180))
+    assert (events, size) == (EV, (240, 180))
+    assert taken_off in notes
+    td["TD"]["p"] = columns()["pol"] + 1
+    events, size, notes = look(td)
+    assert (events, size) == (EV, None)
+    assert "polarities are 1 and 2, taken as OFF and ON" in notes
+    assert taken_off in notes
+    # From 0, and larger than the data set of these names.
+    events, size, notes = look(columns(Events(x=EV.x * 3, y=EV.y, t=EV.t, p=EV.p)))
+    assert (events.x.max(), size) == (717, None)
+    assert "not assumed ASL-DVS's 240x180" in notes
+
+
+@pytest.mark.parametrize("version", WRITERS)
+def test_a_polarity_that_is_neither_1_nor_2_is_a_bad_row(tmp_path: Path, version: str) -> None:
+    held = columns(dtype="f8")
+    held["pol"] = np.tile(held["pol"] + 1, (200, 1))
+    for name in ("x", "y", "ts"):
+        held[name] = np.tile(held[name], (200, 1))
+    held["ts"] = np.arange(200.0 * N)[:, None]
+    held["pol"][-3:] = [[0], [3], [1]]
+    path = WRITERS[version](tmp_path / "a.mat", held)
+    recording = eventkit.open(path, on_error="skip", time_unit="us")
+
+    assert len(recording.events) == 200 * N - 2
+    assert recording.ledger.skipped == {"bad_row": 2}
+    assert np.array_equal(recording.events.p[:N], EV.p)
+
+
+@pytest.mark.parametrize("version", WRITERS)
+@pytest.mark.parametrize("order", ["txyp", "xytp"])
+def test_events_of_four_columns_are_read(tmp_path: Path, order: str, version: str) -> None:
+    table = np.stack([getattr(EV, name).astype("f8") for name in order], 1)
+    recording = eventkit.open(WRITERS[version](tmp_path / "a.mat", {"k": 3, "events": table}))
+
+    assert recording.events == EV
+    assert f"events: rows {', '.join(order)} in " in " ".join(recording.notes)
+    assert eventkit.open(tmp_path / "a.mat", columns=order).events == EV
+
+
+def test_version_4_is_refused_with_the_cure(tmp_path: Path) -> None:
+    scipy_io.savemat(tmp_path / "a.mat", columns(), format="4")
+
+    with pytest.raises(FormatError, match=r"got version 4, which is not read; .* save -v7"):
+        eventkit.open(tmp_path / "a.mat")
 
 
 def test_gzipped_empty_and_one_event(tmp_path: Path) -> None:
@@ -147,6 +230,43 @@ def test_forged_sizes_take_no_memory(tmp_path: Path) -> None:
 
     with pytest.raises(FormatError, match="expected"):
         eventkit.open(tmp_path / "b.mat")
+
+
+def deflated(name: str, count: int) -> bytes:
+    """A variable of ``count`` doubles, all 0."""
+    held = struct.pack("<4I", 6, 8, 6, 0) + struct.pack("<4I", 5, 8, count, 1)
+    held += struct.pack("<HH", 1, len(name)) + name.encode().ljust(4, b"\0")
+    held += struct.pack("<II", 9, 8 * count)
+    deflate = zlib.compressobj(9)
+    packed = deflate.compress(struct.pack("<II", 14, len(held) + 8 * count) + held)
+    for _ in range(count >> 17):
+        packed += deflate.compress(bytes(1 << 20))
+    packed += deflate.flush()
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+LOOK = """
+import resource, sys
+import numpy as np
+import eventkit
+recording = eventkit.open(sys.argv[1], time_unit="us")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+recording = eventkit.open(sys.argv[2], time_unit="us")
+size = next(recording.chunks()).t.size
+print(size, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_what_inflates_a_thousandfold_takes_little_memory(tmp_path: Path) -> None:
+    head = write(tmp_path / "a.mat", columns()).read_bytes()[:128]
+    parts = [deflated(name, 1 << 22) for name in ("x", "y", "ts", "pol", "more")]
+    (tmp_path / "b.mat").write_bytes(head + b"".join(parts))
+    command = [sys.executable, "-c", LOOK, str(tmp_path / "a.mat"), str(tmp_path / "b.mat")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+    size, megabytes = (int(word) for word in done.stdout.split())
+    assert size > 0
+    assert megabytes < 60
 
 
 def test_a_file_without_events_says_what_there_is(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -23,7 +26,7 @@ from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.recording import Chunk, Recording
 from eventkit.testing.strategies import events
-from eventkit.writers import hdf5
+from eventkit.writers import evt, hdf5
 from eventkit.writers.base import Contents
 
 SIZE = (346, 260)
@@ -171,4 +174,85 @@ def test_what_does_not_fit_is_refused_or_said() -> None:
         packed.losses(contents(right=2048))
     assert "apart at the end" in xs.losses(contents(last_us=1_000_000 << 31))[0]
     assert len(dsec.losses(contents(frames=1, triggers=2, imu=3))) == 3
-    assert len(packed.losses(contents(frames=1, triggers=2, imu=3))) == 2
+    assert len(packed.losses(contents(frames=1, imu=3))) == 2
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+def test_equal_recordings_with_triggers_give_equal_bytes(tmp_path: Path, writer: Any) -> None:
+    ev = stream(1000)
+    triggers = np.zeros(2000, [("t", "<i8"), ("p", "i1"), ("source", "i2")])
+    triggers["t"] = np.arange(2000)
+    written = set()
+    for k in range(4):
+        # What memory held before must not get into the file.
+        left = [np.full(size, k + 1, np.uint8) for size in range(16_000, 64_000, 2000)]
+        del left
+        path = write(writer, ev, tmp_path / "a.h5", side_data=lambda: {"triggers": triggers})
+        written.add(path.read_bytes())
+
+    assert len(written) == 1
+
+
+def test_signals_that_are_no_edges_are_lost_as_in_raw(tmp_path: Path) -> None:
+    kinds = np.array([(5, 0), (6, 1), (7, 2), (8, 3)], [("t", "<i8"), ("source", "u1")])
+    held = contents(triggers=4, kinds={0: 1, 1: 1, 2: 1, 3: 1}, spans={"triggers": (5, 8)})
+    packed, raw = hdf5.EcfWriter(), evt.Evt2Writer()
+
+    lost = packed.losses(held)
+    assert [line for line in lost if "channel and level" not in line] == [
+        line for line in raw.losses(held) if "channel and level" not in line
+    ]
+    assert [line.split()[0] for line in lost] == ["4", "1", "1"]
+    path = write(packed, stream(10), tmp_path / "a.h5", side_data=lambda: {"triggers": kinds})
+    found = eventkit.open(path).triggers
+    assert found is not None
+    assert found[["t", "p", "source"]].tolist() == [(6, 1, 0), (7, 0, 0), (8, 1, 0)]
+    with pytest.raises(SettingsError, match="expected triggers within a day"):
+        packed.losses(contents(triggers=2, spans={"triggers": (0, 90_000_000_000)}))
+
+
+def test_chunks_of_ecf_are_found_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked up one by one, 16,000 chunks take more than 10 s."""
+    monkeypatch.setattr(hdf5, "ECF_CHUNK", 16)
+    ev = stream(16 * 16_000)
+    path = write(hdf5.EcfWriter(), ev, tmp_path / "a.h5", part=1 << 20)
+
+    began = perf_counter()
+    found = eventkit.open(path).events
+
+    assert perf_counter() - began < 6
+    assert found == ev
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+from eventkit.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("limit", [3000, 100_000])
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path, writer: Any, limit: int) -> None:
+    """In a process of its own: the HDF5 library ends it where a write fails on closing."""
+    source = tmp_path / "a.npz"
+    ev = stream(60_000)
+    np.savez(source, x=ev.x, y=ev.y, t=ev.t, p=ev.p, width=SIZE[0], height=SIZE[1])
+    target = tmp_path / "out" / "a.h5"
+    command = [sys.executable, "-c", FULL, str(limit), "export", str(source), str(target)]
+    done = subprocess.run(
+        [*command, "--format", writer.name],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.returncode == 6, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert list(target.parent.iterdir()) == []

@@ -79,17 +79,17 @@ def _chunk(
     file: File, dset: Any, layout: Layout, start: int, wanted: int, buffer: Buffer
 ) -> RawChunk:
     source = file.source
-    at = file.byte_of(dset, start)
-    with faults(source, offset=at):
-        stored = dset.id.get_chunk_info_by_coord((start,))
-        if stored.byte_offset is None or stored.byte_offset + stored.size > file.size:
-            msg = f"expected a chunk inside the file, got {stored.size} bytes"
-            raise FormatError(msg, path=source.name, offset=at, reason="truncated")
+    place = file.chunks(dset).place(start)
+    if place is None:
+        msg = f"expected a chunk of {wanted} events inside the file, got none at event {start}"
+        raise FormatError(msg, path=source.name, offset=file.size, reason="truncated")
+    at = place[0]
+    with faults(source, offset=lambda: at):
         mask, data = dset.id.read_direct_chunk((start,))
         if mask & 1:
             columns = _plain(np.frombuffer(data, np.uint8), dset, layout, wanted)
         else:
-            columns = _decoded(np.frombuffer(data, np.uint8), dset, wanted, buffer, source, at or 0)
+            columns = _decoded(np.frombuffer(data, np.uint8), dset, wanted, buffer, source, at)
     # The byte is that of the chunk: events have none of their own in it.
     return RawChunk(*columns, words=wanted, locate=lambda _: at, mark=start)
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import errno
 import io
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from eventkit import ecf
 from eventkit._optional import require
 from eventkit.errors import EventKitError, FormatError
+from eventkit.readers.hdf5.chunks import FAULTS as INDEX_FAULTS
+from eventkit.readers.hdf5.chunks import Chunks, chunk_count, chunks_of
 from eventkit.readers.hdf5.guard import refuse_bad_heaps
 from eventkit.sources import Source
 
@@ -104,8 +105,15 @@ class _Padded(io.RawIOBase):
 
 
 @contextmanager
-def faults(source: Source, *, offset: int | None = None) -> Iterator[None]:
-    """Turn what the HDF5 library raises for damaged content into `FormatError`."""
+def faults(source: Source, *, offset: Callable[[], int | None] = lambda: None) -> Iterator[None]:
+    """Turn what the HDF5 library raises for damaged content into `FormatError`.
+
+    Parameters
+    ----------
+    source : Source
+    offset : callable
+        ``offset()`` is the byte of what is read; asked for only after a fault.
+    """
     try:
         yield
     except EventKitError:
@@ -126,7 +134,7 @@ def faults(source: Source, *, offset: int | None = None) -> Iterator[None]:
             raise
         text = " ".join(str(err).split())[:200] or type(err).__name__
         msg = f"expected sound HDF5, got what the library cannot read ({text}); copy it again"
-        raise FormatError(msg, path=source.name, offset=offset, reason="corrupt") from err
+        raise FormatError(msg, path=source.name, offset=offset(), reason="corrupt") from err
 
 
 class File:
@@ -144,6 +152,7 @@ class File:
         self.root, self.source, self.size = root, source, size
         self.cut = padded is not None
         self._padded = padded
+        self._chunks: dict[tuple[str, int], Chunks] = {}
         self._heaps_are_sound = False
 
     def member(self, group: Any, name: str) -> Any:
@@ -208,19 +217,16 @@ class File:
     def rows(self, dset: Any, axis: int = 0) -> int:
         """Return how many leading rows of a dataset have been stored and are in the file."""
         claimed = int(dset.shape[axis])
-        row = math.prod(dset.shape) // max(claimed, 1) * dset.dtype.itemsize
-        if not claimed or not row:
+        if not math.prod(dset.shape) * dset.dtype.itemsize:
             return 0
         if dset.chunks is None:
-            return int(min(claimed, self._contiguous(dset) // row))
-        if self.cut:
-            return self._before_the_end(dset, axis, claimed)
-        if int(dset.id.get_storage_size()) > self.size:
-            return self._before_a_hole(dset, axis, claimed)
-        wanted = math.prod(-(-n // c) for n, c in zip(dset.shape, dset.chunks, strict=True))
-        if wanted <= self.size and dset.id.get_num_chunks() == wanted:
+            row = math.prod(dset.shape[axis + 1 :]) * dset.dtype.itemsize
+            # The rows of the last column stand at the end.
+            before = (math.prod(dset.shape[:axis]) - 1) * claimed * row
+            return int(max(0, min(claimed, (self._contiguous(dset) - before) // row)))
+        if not self.cut and self._looks_whole(dset):
             return claimed
-        return self._before_a_hole(dset, axis, claimed)
+        return min(claimed, self.chunks(dset, axis).rows)
 
     def _contiguous(self, dset: Any) -> int:
         h5py = library()
@@ -229,80 +235,95 @@ class File:
         at = dset.id.get_offset()
         return 0 if at is None else max(0, self.size - int(at))
 
-    def _before_a_hole(self, dset: Any, axis: int, claimed: int) -> int:
-        """Count the rows of chunks that are whole, up to the first that is not."""
-        step = dset.chunks[axis]
-        across = math.prod(
-            -(-n // c)
-            for i, (n, c) in enumerate(zip(dset.shape, dset.chunks, strict=True))
-            if i != axis
-        )
-        found: dict[int, int] = {}
-        if self._may_be_computed(dset):
-            return 0
-
-        def note(chunk: Any) -> None:
-            if self._is_whole(dset, chunk):
-                first = int(chunk.chunk_offset[axis])
-                found[first] = found.get(first, 0) + 1
-
-        dset.id.chunk_iter(note)
-        rows = 0
-        while rows < claimed and found.get(rows, 0) >= across:
-            rows += step
-        return min(rows, claimed)
-
-    def _before_the_end(self, dset: Any, axis: int, claimed: int) -> int:
-        """Count the rows of chunks before the end of a cut file, one look-up each.
-
-        An index that itself reaches over the end must not be believed, so the walk ends there.
-        """
-        seen: set[int] = set()
-        for row in range(0, claimed, dset.chunks[axis]):
-            sides = [
-                (row,) if i == axis else range(0, n, c)
-                for i, (n, c) in enumerate(zip(dset.shape, dset.chunks, strict=True))
-            ]
-            for corner in itertools.product(*sides):
-                self._padded.crossed = False
-                try:
-                    chunk = dset.id.get_chunk_info_by_coord(corner)
-                except (OSError, RuntimeError, ValueError, TypeError):
-                    return row
-                crossed = self._padded.crossed or chunk.byte_offset in seen
-                if crossed or not self._is_whole(dset, chunk):
-                    return row
-                seen.add(chunk.byte_offset)
-        return claimed
-
-    def _is_whole(self, dset: Any, chunk: Any) -> bool:
-        if not chunk.byte_offset or not chunk.size or chunk.byte_offset + chunk.size > self.size:
+    def _looks_whole(self, dset: Any) -> bool:
+        """Whether as many chunks are listed as there should be, in as many bytes as can be."""
+        wanted = chunk_count(dset)
+        try:
+            if wanted > self.size or int(dset.id.get_storage_size()) > self.size:
+                return False
+            return bool(dset.id.get_num_chunks() == wanted)
+        except INDEX_FAULTS:
             return False
-        full = math.prod(dset.chunks) * dset.dtype.itemsize
-        return bool(filters(dset)) or chunk.size == full
+
+    def chunks(self, dset: Any, axis: int = 0) -> Chunks:
+        """Return where the chunks of a dataset stand that are whole, found once for each."""
+        key = dset.name, axis
+        if key not in self._chunks:
+            full = None if filters(dset) else math.prod(dset.chunks) * dset.dtype.itemsize
+            # Where nothing may be listed, nothing is in the file.
+            end = 0 if self._may_be_computed(dset) else self.size
+            self._crossed(reset=True)
+            self._chunks[key] = chunks_of(dset, axis, end=end, full=full, unsure=self._crossed)
+        return self._chunks[key]
+
+    def _crossed(self, *, reset: bool = False) -> bool:
+        """Whether anything was read from behind the end of a cut file."""
+        if self._padded is None:
+            return False
+        self._padded.crossed &= not reset
+        return bool(self._padded.crossed)
 
     def _may_be_computed(self, dset: Any) -> bool:
         """Whether chunks may be computed rather than listed: walking forged ones would not end.
 
         So they are in newer files, for datasets that cannot grow.
         """
-        wanted = math.prod(-(-n // c) for n, c in zip(dset.shape, dset.chunks, strict=True))
         head = self.source.head
         newer = head[(start_of(head) or 0) + 8] >= 2
-        return newer and None not in dset.maxshape and wanted > self.size
+        return newer and None not in dset.maxshape and chunk_count(dset) > self.size
 
-    def byte_of(self, dset: Any, row: int) -> int | None:
+    def byte_of(self, dset: Any, row: int, axis: int = 0) -> int | None:
         """Return the byte at which a row, or the chunk with it, stands; None if unknown."""
         try:
             if dset.chunks is None:
                 at = dset.id.get_offset()
-                width = math.prod(dset.shape[1:]) * dset.dtype.itemsize
+                width = math.prod(dset.shape[axis + 1 :]) * dset.dtype.itemsize
                 return None if at is None else int(at) + row * width
-            corner = (row - row % dset.chunks[0], *(0 for _ in dset.shape[1:]))
-            at = dset.id.get_chunk_info_by_coord(corner).byte_offset
-            return None if at is None else int(at)
-        except (OSError, RuntimeError, ValueError, TypeError):
+            place = self.chunks(dset, axis).place(row)
+            return None if place is None else place[0]
+        except INDEX_FAULTS:
             return None
+
+
+def kind_of(group: Any, name: str) -> int | None:
+    """Return ``h5g.GROUP``, ``h5g.DATASET`` ...; None if it is elsewhere or cannot be read.
+
+    Not by ``h5o.get_info``, as h5py does it: that adds up the size of indexes, and one that is
+    damaged ends the process (HDF5 2.0.0).
+    """
+    try:
+        return None if _is_outside(group, name) else int(_looked_up(group, name).type)
+    except (*INDEX_FAULTS, KeyError):
+        return None
+
+
+def address_of(group: Any) -> tuple[int, ...]:
+    """Return what tells an object of the file from all others."""
+    return tuple(_looked_up(group, ".").objno)
+
+
+def attribute_of(group: Any, name: str, attribute: str) -> Any:
+    """Return the identifier of an attribute of a member of a group; None if there is none."""
+    try:
+        if _is_outside(group, name):
+            return None
+        return library().h5a.open(group.id, _key(attribute), obj_name=_key(name))
+    except KeyError:
+        return None
+
+
+def _looked_up(group: Any, name: str) -> Any:
+    return library().h5g.get_objinfo(group.id, _key(name))
+
+
+def _is_outside(group: Any, name: str) -> bool:
+    kind = group.id.links.get_info(_key(name)).type
+    return bool(kind == library().h5l.TYPE_EXTERNAL)
+
+
+def _key(name: str) -> bytes:
+    """Return a name as the library has it; h5py makes other bytes than UTF-8 surrogates."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _varies(kind: Any) -> bool:

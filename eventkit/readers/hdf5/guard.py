@@ -18,6 +18,8 @@ from __future__ import annotations
 import math
 from typing import Any, BinaryIO
 
+from eventkit.readers.hdf5.chunks import corners
+
 BITSHUFFLE, LZ4 = 32008, 32004
 HEAP_BYTES = 1 << 20
 _HEAP = b"GCOL\x01"
@@ -45,8 +47,15 @@ def trusting(dset: Any) -> tuple[int, int] | None:
     return None
 
 
-def refuse_bad_sizes(dset: Any, start: int, stop: int) -> None:
+def refuse_bad_sizes(dset: Any, axis: int, start: int, stop: int) -> None:
     """Raise for a chunk of rows ``start`` to ``stop`` whose sizes do not fit its bytes.
+
+    Parameters
+    ----------
+    dset : h5py.Dataset
+    axis : int
+        Along which rows are counted.
+    start, stop : int
 
     Raises
     ------
@@ -55,13 +64,17 @@ def refuse_bad_sizes(dset: Any, start: int, stop: int) -> None:
     filtered = trusting(dset)
     if filtered is None:
         return
-    step = dset.chunks[0]
+    step = dset.chunks[axis]
     wanted = math.prod(dset.chunks) * dset.dtype.itemsize
     for row in range(start - start % step, stop, step):
-        mask, data = dset.id.read_direct_chunk((row, *(0 for _ in dset.shape[1:])))
-        if not mask and not _fits(data, wanted, filtered[1]):
-            msg = f"sizes in the chunk at row {row} of {dset.name} do not fit its {len(data)} bytes"
-            raise ValueError(msg)
+        for corner in corners(dset, axis, row):
+            mask, data = dset.id.read_direct_chunk(corner)
+            if not mask and not _fits(data, wanted, filtered[1]):
+                msg = (
+                    f"sizes in the chunk at row {row} of {dset.name} do not fit its {len(data)} "
+                    "bytes"
+                )
+                raise ValueError(msg)
 
 
 def refuse_bad_heaps(file: BinaryIO, size: int) -> None:

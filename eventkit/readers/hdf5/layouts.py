@@ -1,37 +1,26 @@
-"""Where events stand in an HDF5 file: columns, a table with named fields, or rows of four numbers.
+"""Where events stand in an HDF5 file, and what can be read of them.
 
-There is no standard. These are told apart by names and shapes, never by position alone:
-
-- columns in one group: ``x y t p`` (DSEC, TUM-VIE, M3ED, RVT), ``xs ys ts ps`` (event_utils,
-  E2VID), and the other names of `eventkit.events.field_names`;
-- a dataset with such fields (Prophesee's ``/CD/events``);
-- a dataset ``events`` of shape (N, 4): MVSEC has ``x, y, t, p``, v2e ``t, x, y, p``. The order is
-  told by which column never steps back and which holds only signs.
+Chunks do not depend on each other, so a damaged one costs the rows in it and no others: what cannot
+be read at once is read in halves, down to rows that share every chunk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit.errors import FormatError, InvalidEventsError, SettingsError
-from eventkit.events import field_names
-from eventkit.readers.column_order import check_order, possible_orders
-from eventkit.readers.hdf5.file import File, library
+from eventkit.errors import FormatError
+from eventkit.readers.hdf5.file import File, faults
 from eventkit.readers.hdf5.guard import refuse_bad_sizes
 
-MOST_OBJECTS = 10_000
-"""Groups of pictures have thousands of members; nothing more is looked at."""
-MOST_DEPTH = 6
 LOOK_ROWS = 1 << 16
 """Rows that are looked at to tell an order or a unit."""
 
-_MVSEC, _V2E = "xytp", "txyp"
+Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +32,7 @@ class Layout:
     place : str
         The group, or the dataset, without the leading slash.
     form : {"columns", "fields", "rows"}
-        Datasets of a group; fields of one dataset; columns of one (N, 4) dataset.
+        Datasets of a group; fields of one dataset; columns of one (N, 4) or (4, N) dataset.
     columns : mapping x, y, t, p -> name or number
     """
 
@@ -69,8 +58,15 @@ class Layout:
             return {name: group[str(self.columns[name])] for name in "xytp"}
         return dict.fromkeys("xytp", file.root[self.place])
 
+    def type_of(self, file: File, name: str) -> np.dtype[Any]:
+        """Return the type of a column as it is stored."""
+        dtype: np.dtype[Any] = self.datasets(file)[name].dtype
+        return dtype[str(self.columns[name])] if self.form == "fields" else dtype
+
     def axis(self, dset: Any) -> int:
         """Along which axis the events stand; MATLAB writes columns as (1, N)."""
+        if self.form == "rows":
+            return int(dset.shape[1] != 4)
         return 1 if self.form == "columns" and dset.ndim == 2 and dset.shape[0] == 1 else 0
 
     def claimed(self, file: File) -> dict[str, int]:
@@ -82,189 +78,89 @@ class Layout:
         found = self.datasets(file)
         return min(file.rows(dset, self.axis(dset)) for dset in found.values())
 
-    def read(self, file: File, start: int, stop: int, names: str = "xytp") -> dict[str, Any]:
-        """Read rows ``start`` to ``stop`` of some columns, as they are stored."""
+    def read(self, file: File, start: int, stop: int, names: str = "xytp") -> Columns:
+        """Read rows ``start`` to ``stop`` of some columns, as they are stored.
+
+        Raises
+        ------
+        FormatError
+            If anything of them cannot be read.
+        """
         found = self.datasets(file)
-        for dset in {found[name].name: found[name] for name in names}.values():
-            refuse_bad_sizes(dset, start, stop)
         if self.form == "columns":
-            return {name: _part(found[name], start, stop) for name in names}
+            return {name: self._part(file, found[name], start, stop).reshape(-1) for name in names}
         if self.form == "fields":
             # Other fields may be text, which the library follows to wherever it points.
             fields = [str(self.columns[name]) for name in names]
-            rows = found["t"].fields(fields)[start:stop]
-            return {name: rows[self.columns[name]] for name in names}
-        rows = found["t"][start:stop]
-        return {name: rows[:, self.columns[name]] for name in names}
+            rows = self._part(file, found["t"], start, stop, fields)
+            return {name: rows[str(self.columns[name])] for name in names}
+        rows = self._part(file, found["t"], start, stop)
+        rows = rows.T if self.axis(found["t"]) else rows
+        return {name: rows[:, int(self.columns[name])] for name in names}
 
+    def _part(
+        self, file: File, dset: Any, start: int, stop: int, fields: list[str] | None = None
+    ) -> NDArray[Any]:
+        axis = self.axis(dset)
+        with faults(file.source, offset=lambda: file.byte_of(dset, start, axis)):
+            refuse_bad_sizes(dset, axis, start, stop)
+            rows = dset if fields is None else dset.fields(fields)
+            return np.asarray(rows[:, start:stop] if axis else rows[start:stop])
 
-def _part(dset: Any, start: int, stop: int) -> NDArray[Any]:
-    if dset.ndim == 1:
-        return np.asarray(dset[start:stop])
-    part = dset[:, start:stop] if dset.shape[0] == 1 else dset[start:stop]
-    return np.asarray(part).reshape(-1)
+    def split(self, file: File, start: int, stop: int) -> int | None:
+        """Return where a chunk of any column begins between two rows, near the middle."""
+        middle = (start + stop) // 2
+        places = []
+        for dset in self.datasets(file).values():
+            if dset.chunks is not None:
+                step = dset.chunks[self.axis(dset)]
+                places += [middle - middle % step, middle - middle % step + step]
+        inside = [place for place in places if start < place < stop]
+        return min(inside, key=lambda place: abs(place - middle), default=None)
 
+    def sound(
+        self, file: File, start: int, stop: int, names: str = "xytp", *, strict: bool
+    ) -> Iterator[tuple[int, int, Columns | None]]:
+        """Yield the parts of rows ``start`` to ``stop``: from, to, columns; None for damage.
 
-def find(file: File, *, topic: str | None, columns: str | None) -> tuple[Layout, list[str]]:
-    """Find the events.
-
-    Parameters
-    ----------
-    file : File
-    topic : str, optional
-        Part of the place of the wanted events, where there are several cameras.
-    columns : str, optional
-        Order of the columns of an (N, 4) dataset, as in ``txyp``.
-
-    Returns
-    -------
-    layout : Layout
-        The first one that fits.
-    others : list of str
-        Places of the others.
-
-    Raises
-    ------
-    FormatError
-        If there are no events; it lists what there is.
-    SettingsError
-        If ``topic`` fits none.
-    """
-    found = list(_candidates(file, columns))
-    if not found:
-        there = ", ".join(sorted(file.root)[:8]) or "nothing"
-        msg = (
-            "expected columns x, y, t, p (or their other names) in a group, or a dataset of "
-            f"events, got {there}; is this a file of events?"
-        )
-        raise FormatError(msg, path=file.source.name, reason="bad_header")
-    wanted = found
-    if topic is not None:
-        name = topic.strip("/")
-        wanted = [f for f in found if f.place == name] or [f for f in found if name in f.place]
-        if not wanted:
-            places = ", ".join(f"/{layout.place}" for layout in found)
-            msg = f"{file.source}: expected a topic among {places}, got {topic!r}"
-            raise SettingsError(msg)
-    return wanted[0], [layout.place for layout in found if layout is not wanted[0]]
-
-
-def _candidates(file: File, columns: str | None) -> Iterator[Layout]:
-    for place, group in _groups(file):
-        names = _members(group)
-        by_name = _columns_of(group, names)
-        if by_name is not None:
-            yield Layout(place, "columns", by_name)
-        for name in names:
-            path = f"{place}/{name}".strip("/")
-            dset = _dataset(group, name)
-            layout = None if dset is None else _single(file, dset, path, columns)
-            if layout is not None:
-                yield layout
-
-
-def _groups(file: File) -> Iterator[tuple[str, Any]]:
-    """Yield groups from the top down, each once: links may go round in circles."""
-    waiting: list[tuple[str, Any]] = [("", file.root["/"])]
-    seen, looked = {_address(waiting[0][1])}, 0
-    while waiting:
-        place, group = waiting.pop(0)
-        yield place, group
-        if place.count("/") >= MOST_DEPTH:
-            continue
-        for name in _members(group):
-            looked += 1
-            if looked > MOST_OBJECTS:
-                return
-            if _kind(group, name) is not library().Group:
-                continue
-            child = group[name]
-            if _address(child) not in seen:
-                seen.add(_address(child))
-                waiting.append((f"{place}/{name}".strip("/"), child))
-
-
-def _address(group: Any) -> int:
-    return int(library().h5o.get_info(group.id).addr)
-
-
-def _members(group: Any) -> list[str]:
-    """Return names of members that are in this file, as many as are worth a look."""
-    outside = library().ExternalLink
-    names = islice(group, MOST_OBJECTS // 10)
-    return [name for name in names if not isinstance(group.get(name, getlink=True), outside)]
-
-
-def _dataset(group: Any, name: str) -> Any:
-    return group[name] if _kind(group, name) is library().Dataset else None
-
-
-def _kind(group: Any, name: str) -> Any:
-    """Return the class of a member; None if it cannot be read, as behind the end of a cut file."""
-    try:
-        return group.get(name, getclass=True)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
-        return None
-
-
-def _columns_of(group: Any, names: list[str]) -> dict[str, str | int] | None:
-    spelt = {name.lower(): name for name in names}
-    try:
-        found = field_names(tuple(spelt))
-    except InvalidEventsError:
-        return None
-    columns: dict[str, str | int] = {}
-    for column, name in found.items():
-        dset = _dataset(group, spelt[name])
-        if dset is None or dset.dtype.kind not in "iufb" or not _is_column(dset.shape):
-            return None
-        columns[column] = spelt[name]
-    return columns
-
-
-def _is_column(shape: tuple[int, ...] | None) -> bool:
-    return shape is not None and (len(shape) == 1 or (len(shape) == 2 and 1 in shape))
-
-
-def _single(file: File, dset: Any, path: str, columns: str | None) -> Layout | None:
-    """Return the layout of one dataset that holds events, if it does."""
-    if dset.dtype.names and len(dset.shape or ()) == 1:
-        spelt = {name.lower(): name for name in dset.dtype.names}
+        Raises
+        ------
+        FormatError
+            Under ``strict``, at the first damaged part, behind those before it.
+        """
         try:
-            found = field_names(tuple(spelt))
-        except InvalidEventsError:
-            return None
-        fields = {column: spelt[name] for column, name in found.items()}
-        if any(dset.dtype[name].kind not in "iufb" for name in fields.values()):
-            return None
-        return Layout(path, "fields", fields)
-    named = "event" in path.rpartition("/")[2].lower()
-    if named and len(dset.shape or ()) == 2 and dset.shape[1] == 4 and dset.dtype.kind in "iuf":
-        order = check_order(columns) if columns else _order_of(file, dset, path)
-        if len(order) != 4:
-            return None
-        return Layout(path, "rows", {name: order.index(name) for name in "xytp"})
-    return None
+            columns = self.read(file, start, stop, names)
+        except FormatError:
+            middle = self.split(file, start, stop)
+            if middle is None and strict:
+                raise
+            columns = None
+        else:
+            middle = None
+        if middle is None:
+            yield start, stop, columns
+        else:
+            yield from self.sound(file, start, middle, names, strict=strict)
+            yield from self.sound(file, middle, stop, names, strict=strict)
 
+    def sample(self, file: File, names: str, *, strict: bool) -> Columns:
+        """Return the first `LOOK_ROWS` rows of some columns that can be read.
 
-def _order_of(file: File, dset: Any, path: str) -> str:
-    """Tell the order of (N, 4) rows."""
-    file.check(dset)
-    count = min(file.rows(dset), LOOK_ROWS)
-    refuse_bad_sizes(dset, 0, count)
-    rows = np.asarray(dset[:count], np.float64)
-    if not len(rows):
-        return _MVSEC
-    orders = possible_orders(rows)
-    # Where a sample fits several: these two are known by their place and type.
-    for order, known in ((_MVSEC, "davis" in path), (_V2E, dset.dtype == np.uint32)):
-        if known and order in orders:
-            return order
-    if len(orders) == 1:
-        return orders[0]
-    got = "rows that fit " + " and ".join(orders) if orders else "rows that fit no order"
-    msg = (
-        f"expected rows of t, x, y, p or x, y, t, p in /{path}, got {got}; "
-        "--columns says the order, as in txyp"
-    )
-    raise FormatError(msg, path=file.source.name, reason="bad_header")
+        Raises
+        ------
+        FormatError
+            If nothing can be read; under ``strict`` at the first damaged part.
+        """
+        rows = self.rows(file)
+        if not rows:
+            return self.read(file, 0, 0, names)
+        found: list[Columns] = []
+        for start in range(0, rows, LOOK_ROWS):
+            parts = self.sound(file, start, min(start + LOOK_ROWS, rows), names, strict=strict)
+            found += [columns for _, _, columns in parts if columns is not None]
+            if sum(columns[names[0]].size for columns in found) >= LOOK_ROWS:
+                break
+        if not found:
+            msg = f"expected rows that can be read, got damage in every chunk of {self.words}"
+            raise FormatError(msg, path=file.source.name, reason="corrupt")
+        return {name: np.concatenate([part[name] for part in found])[:LOOK_ROWS] for name in names}

@@ -1,7 +1,7 @@
 """HDF5: DSEC, MVSEC, event_utils and E2VID, RVT, TUM-VIE, M3ED, v2e, Prophesee with ECF.
 
-`eventkit.readers.hdf5.layouts` tells where the columns stand. They are read in slices of whole
-chunks, so memory holds a slice, and a mark is a row. The file is open only while events are read.
+`eventkit.readers.hdf5.find` tells where the columns stand. They are read in slices of whole chunks,
+so memory holds a slice, and a mark is a row. The file is open only while events are read.
 
 ``t_offset`` (DSEC) is added: ``events.t`` is the absolute time, as `Events.from_structured` and the
 time stamps of DSEC's pictures have it. Times without a unit are told by
@@ -27,11 +27,14 @@ import numpy as np
 from eventkit.columns import Buffer
 from eventkit.errors import FormatError
 from eventkit.events import TimeUnit
+from eventkit.readers import mat_numbers, notes
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.hdf5 import ecf as hdf5_ecf
 from eventkit.readers.hdf5 import side as hdf5_side
 from eventkit.readers.hdf5.file import File, faults, opened, start_of
-from eventkit.readers.hdf5.layouts import LOOK_ROWS, Layout, find
+from eventkit.readers.hdf5.find import find
+from eventkit.readers.hdf5.layouts import Layout
+from eventkit.readers.mat_numbers import Numbering
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import INDEX_EVENTS, EventStream
 from eventkit.readers.table import Cleaner
@@ -40,7 +43,7 @@ from eventkit.recording import Recording
 from eventkit.sources import Source
 
 _MATLAB = b"MATLAB 7.3 MAT-file"
-_PACKED: tuple[TimeUnit, str] = ("us", "the format")
+_PACKED: tuple[TimeUnit, str] = ("us", "")
 _MS_INDEX = ("ms_to_idx", "ms_map_idx")
 _SPELT: dict[str, TimeUnit] = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), "s"),
@@ -80,16 +83,20 @@ def open_hdf5(source: Source, options: ReadOptions, *, name: str) -> Recording:
         If ``options.topic`` names none of several cameras.
     """
     with opened(source) as file:
-        layout, others = find(file, topic=options.topic, columns=options.columns)
+        layout, others = find(file, options)
         for dset in layout.datasets(file).values():
             file.check(dset)
         packed = hdf5_ecf.is_packed(layout, file)
         unit, why = _PACKED if packed else _unit(file, layout, options)
         offset_us = _offset(file, layout)
-        rows = layout.rows(file)
+        rows, dtype = layout.rows(file), layout.type_of(file, "t")
         found = hdf5_side.geometry_of(file, layout, options)
+        numbering = Numbering()
+        if source.head.startswith(_MATLAB):
+            sample = layout.sample(file, "xyp", strict=options.strict)
+            found, numbering = mat_numbers.settle(layout.columns, sample, found)
         frames = None
-        with options.booking():
+        with options.booking(), faults(source):
             frames = hdf5_side.frames_of(file, layout, unit)
         side = hdf5_side.arrays_of(file, layout, unit, options)
 
@@ -97,9 +104,14 @@ def open_hdf5(source: Source, options: ReadOptions, *, name: str) -> Recording:
         if packed:
             first = mark if isinstance(mark, int) else 0
             return hdf5_ecf.decode(source, layout, options, buffer, first)
-        return _decode(source, layout, options, unit, offset_us, mark)
+        return _decode(source, layout, options, unit, offset_us, numbering, mark)
 
-    notes = [*found.notes, *_notes(layout, others, why, unit, offset_us)]
+    words = [
+        *mat_numbers.size_notes(found),
+        *_notes(layout, others, offset_us),
+        *numbering.notes,
+        *notes.of_unit(unit, why, dtype),
+    ]
     return Recording(
         path=source.path,
         format=name,
@@ -114,22 +126,18 @@ def open_hdf5(source: Source, options: ReadOptions, *, name: str) -> Recording:
         ),
         frames=frames,
         side_data=side,
-        notes=notes,
+        notes=words,
     )
 
 
-def _notes(
-    layout: Layout, others: list[str], why: str, unit: TimeUnit, offset_us: int
-) -> list[str]:
-    notes = [f"events: {layout.words}"]
-    if why not in ("given", "the format"):
-        notes.append(f"times taken as {unit}: {why}; --time-unit overrides")
+def _notes(layout: Layout, others: list[str], offset_us: int) -> list[str]:
+    words = [f"events: {layout.words}"]
     if offset_us:
-        notes.append(f"t_offset of {offset_us} us is added to every time")
+        words.append(f"t_offset of {offset_us} us is added to every time")
     if others:
         places = ", ".join(f"/{place}" for place in others)
-        notes.append(f"other events in {places}: --topic chooses")
-    return notes
+        words.append(f"other events in {places}: --topic chooses")
+    return words
 
 
 def _unit(file: File, layout: Layout, options: ReadOptions) -> tuple[TimeUnit, str]:
@@ -141,23 +149,27 @@ def _unit(file: File, layout: Layout, options: ReadOptions) -> tuple[TimeUnit, s
             said = str(file.attribute(dset, key)).strip().lower()
             if said in _SPELT:
                 return _SPELT[said], f"attribute {key!r} of {dset.name}"
+    if given is not None:
+        return given, ""
     rows = layout.rows(file)
-    t = layout.read(file, 0, min(rows, LOOK_ROWS), "t")["t"]
-    if given is None and rows:
-        fits = _unit_by_index(file, layout, rows)
-        if fits is not None:
-            return fits
-    return guess_unit(t, given=given, name=file.source.name)
+    t = layout.sample(file, "t", strict=options.strict)["t"]
+    if not rows:
+        return guess_unit(t, given=None, name=file.source.name)[0], ""
+    fits = _unit_by_index(file, layout, rows, strict=options.strict)
+    return fits or guess_unit(t, given=None, name=file.source.name)
 
 
-def _unit_by_index(file: File, layout: Layout, rows: int) -> tuple[TimeUnit, str] | None:
+def _unit_by_index(
+    file: File, layout: Layout, rows: int, *, strict: bool
+) -> tuple[TimeUnit, str] | None:
     """Return the unit in which the last time is where the index of milliseconds ends."""
     for name in _MS_INDEX:
         for place in (f"{layout.place}/{name}", name):
             dset = file.member(file.root, place.strip("/"))
             if dset is None or getattr(dset, "ndim", 0) != 1 or dset.shape[0] < 10:
                 continue
-            last = float(layout.read(file, rows - 1, rows, "t")["t"][0])
+            ((_, _, end),) = layout.sound(file, rows - 1, rows, "t", strict=strict)
+            last = 0.0 if end is None else float(end["t"][0])
             for unit, size in UNITS.items():
                 if 0.5 < last * size / 1000 / dset.shape[0] < 2:
                     return unit, f"{name} has {dset.shape[0]} entries, one a millisecond"
@@ -185,49 +197,53 @@ def _decode(
     options: ReadOptions,
     unit: TimeUnit,
     offset_us: int,
+    numbering: Numbering,
     mark: object,
 ) -> Iterator[RawChunk]:
     first, low = mark if isinstance(mark, tuple) else (0, 1)
-    strict = options.strict
-    cleaner = Cleaner(source.name, unit, strict=strict, seen=first, low=low, offset_us=offset_us)
+    cleaner = Cleaner(
+        source.name,
+        unit,
+        strict=options.strict,
+        seen=first,
+        low=low,
+        offset_us=offset_us,
+        origin=numbering.places,
+    )
     with opened(source) as file:
         found = layout.datasets(file)
         rows, claimed = layout.rows(file), layout.claimed(file)
         chunk = max((dset.chunks[layout.axis(dset)] for dset in found.values() if dset.chunks),
                     default=1)  # fmt: skip
         step = chunk * -(-INDEX_EVENTS // chunk)
-        for start in range(first, rows, step):
-            stop = min(start + step, rows)
-            at = file.byte_of(found["t"], start)
-            try:
-                with faults(source, offset=at):
-                    columns = layout.read(file, start, stop)
-            except FormatError:
-                if strict:
-                    raise
-                # Chunks do not depend on each other: those behind a damaged one are sound.
-                yield _lost(stop - start, cleaner.mark)
-                cleaner.seen = stop
-                continue
-            bytes_of = partial(_byte_of, file, found["t"], start)
-            with faults(source):
-                raw = cleaner.chunk(columns, locate=bytes_of, mark=cleaner.mark)
-            yield raw
+        for at in range(first, rows, step):
+            parts = layout.sound(file, at, min(at + step, rows), strict=options.strict)
+            for start, stop, columns in parts:
+                if columns is None:
+                    yield _lost(stop - start, cleaner.mark)
+                    cleaner.seen = stop
+                    continue
+                columns = numbering.polarities_from_0(columns)
+                bytes_of = partial(_byte_of, file, layout, found["t"], start)
+                with faults(source):
+                    raw = cleaner.chunk(columns, locate=bytes_of, mark=cleaner.mark)
+                yield raw
         if rows < max(claimed.values()):
-            raise _cut(file, found["t"], claimed, rows)
+            raise _cut(file, layout, claimed, rows)
 
 
-def _byte_of(file: File, dset: Any, start: int, row: int) -> int | None:
-    return file.byte_of(dset, start + row)
+def _byte_of(file: File, layout: Layout, dset: Any, start: int, row: int) -> int | None:
+    return file.byte_of(dset, start + row, layout.axis(dset))
 
 
-def _cut(file: File, dset: Any, claimed: dict[str, int], rows: int) -> FormatError:
+def _cut(file: File, layout: Layout, claimed: dict[str, int], rows: int) -> FormatError:
     wanted = " ".join(f"{name}:{size}" for name, size in claimed.items())
     msg = (
         f"expected {wanted} events, got {rows} that are whole: the file is cut or was not closed; "
         "--on-error skip keeps those"
     )
-    at = file.size if file.cut else file.byte_of(dset, max(rows - 1, 0))
+    dset = layout.datasets(file)["t"]
+    at = file.size if file.cut else _byte_of(file, layout, dset, 0, max(rows - 1, 0))
     return FormatError(msg, path=file.source.name, offset=at, reason="truncated")
 
 
