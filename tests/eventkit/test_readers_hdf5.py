@@ -116,7 +116,7 @@ def test_pictures_imu_and_the_other_camera_of_mvsec(tmp_path: Path) -> None:
     assert (left.frames.t_us - make.EPOCH_US).tolist() == [0, 50_000, 100_000]
     assert left.imu is not None
     assert (left.imu["t"] - make.EPOCH_US).tolist() == [1000, 2000]
-    assert left.imu["gyroscope_x"].tolist() == [3.0, 9.0]
+    assert left.imu["angular_velocity_x"].tolist() == [3.0, 9.0]
     with pytest.raises(SettingsError, match="a topic among /davis/left/events, /davis/right"):
         eventkit.open(path, topic="centre")
     alone = eventkit.open(make.mvsec(tmp_path / "b.h5", EV, pictures=False))

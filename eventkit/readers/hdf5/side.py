@@ -319,7 +319,7 @@ def _imu(file: File, place: str, stamps: str, unit: TimeUnit) -> NDArray[Any]:
     count = min(file.rows(dset), file.rows(times))
     width = int(dset.shape[1])
     names = (
-        [f"{kind}_{axis}" for kind in ("accelerometer", "gyroscope") for axis in "xyz"]
+        [f"{kind}_{axis}" for kind in ("linear_acceleration", "angular_velocity") for axis in "xyz"]
         if width == 6
         else [f"column_{k}" for k in range(min(width, 64))]
     )
