@@ -210,15 +210,8 @@ def _decode(
     mark: object,
     options: ReadOptions,
 ) -> Iterator[RawChunk]:
-    first, low = mark if isinstance(mark, tuple) else (0, 1)
-    cleaner = Cleaner(
-        source.name,
-        unit,
-        strict=options.strict,
-        seen=first,
-        low=low,
-        origin=numbering.places,
-    )
+    cleaner = Cleaner(source.name, unit, strict=options.strict, origin=numbering.places)
+    first = cleaner.starting_at(mark).seen
     # Deflated as a whole: events have no bytes of their own.
     locate = bytes_from(mat5.HEADER_BYTES)
     with _faults(source):

@@ -99,11 +99,10 @@ def _lanes(source: Source, columns: str | None, sensor_size: tuple[int, int] | N
 def _decode(
     source: Source, lanes: Lanes, unit: TimeUnit, mark: object, *, strict: bool
 ) -> Iterator[RawChunk]:
-    first, low = mark if isinstance(mark, tuple) else (0, 1)
-    cleaner = Cleaner(source.name, unit, strict=strict, low=low, seen=first)
+    cleaner = Cleaner(source.name, unit, strict=strict).starting_at(mark)
     lane = lanes.of_time
     with _faults(source):
-        for at, columns in lanes.parts(first):
+        for at, columns in lanes.parts(cleaner.seen):
             offset = lane.start + at * lane.stride
             mark = (at, cleaner.low)
             yield cleaner.chunk(columns, locate=bytes_from(offset, lane.stride), mark=mark)

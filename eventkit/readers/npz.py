@@ -295,13 +295,12 @@ def _decode(
 ) -> Iterator[RawChunk]:
     if isinstance(plan, FormatError):
         raise plan
-    first, low = mark if isinstance(mark, tuple) else (0, 1)
+    cleaner = Cleaner(source.name, plan.unit, strict=strict).starting_at(mark)
     with _faults(source):
         if not strict and mark is None:
             for name in plan.members:
                 _check_sum(source, name)
-        cleaner = Cleaner(source.name, plan.unit, strict=strict, low=low, seen=first)
-        for at, columns in plan.lanes.parts(first):
+        for at, columns in plan.lanes.parts(cleaner.seen):
             yield cleaner.chunk(columns, mark=(at, cleaner.low))
 
 

@@ -89,6 +89,12 @@ class Cleaner:
         """What a reading that starts at the next row has to know: ``seen`` and ``low``."""
         return self.seen, self.low
 
+    def starting_at(self, mark: object) -> Cleaner:
+        """Go to the row that a `mark` was made at; anything else is the beginning."""
+        if isinstance(mark, tuple):
+            self.seen, self.low = mark
+        return self
+
     def chunk(
         self,
         columns: Mapping[str, NDArray[Any]],

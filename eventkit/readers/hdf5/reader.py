@@ -200,16 +200,10 @@ def _decode(
     numbering: Numbering,
     mark: object,
 ) -> Iterator[RawChunk]:
-    first, low = mark if isinstance(mark, tuple) else (0, 1)
     cleaner = Cleaner(
-        source.name,
-        unit,
-        strict=options.strict,
-        seen=first,
-        low=low,
-        offset_us=offset_us,
-        origin=numbering.places,
+        source.name, unit, strict=options.strict, offset_us=offset_us, origin=numbering.places
     )
+    first = cleaner.starting_at(mark).seen
     with opened(source) as file:
         found = layout.datasets(file)
         rows, claimed = layout.rows(file), layout.claimed(file)
