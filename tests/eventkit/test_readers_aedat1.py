@@ -72,6 +72,14 @@ def test_a_first_record_that_begins_like_a_comment_is_no_header(tmp_path: Path) 
     assert rows_of(eventkit.open(path)) == [first, *ROWS[3:]]
 
 
+def test_a_first_record_that_reads_as_a_line_of_text_is_no_header(tmp_path: Path) -> None:
+    first = (127 - 5, 127 - 0x23, 9, 1)
+    path = write(tmp_path / "a.aedat", [first, *ROWS[3:]])
+
+    assert path.read_bytes()[len(HEADER) : len(HEADER) + 2] == b"#\n"
+    assert rows_of(eventkit.open(path)) == [first, *ROWS[3:]]
+
+
 def test_a_header_of_jaer_without_a_version_is_version_one(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dat", ROWS, header=b"# This is a raw AE data file - do not edit\r\n")
 

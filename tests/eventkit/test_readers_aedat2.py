@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given
 import eventkit
 from eventkit.errors import EventKitError, FormatError
 from eventkit.events import Events
+from eventkit.readers.aedat.jaer import Records
 from eventkit.testing.strategies import events as any_events
 
 VERSION = b"#!AER-DAT2.0\r\n"
@@ -198,6 +200,34 @@ def test_frames_are_reset_minus_signal_with_their_exposures(tmp_path: Path, roll
     assert recording.ledger.skipped["frame"] > 4 * 240 * 180
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_pictures_are_read_in_one_pass_over_what_is_compressed(
+    tmp_path: Path, monkeypatch: Any, suffix: str
+) -> None:
+    parts, pictures = zip(*(frame(n, 10_000 * n, rolling=False) for n in range(6)), strict=True)
+    data = header() + b"".join(parts)
+    path = tmp_path / f"a.aedat{suffix}"
+    path.write_bytes(gzip.compress(data, 1) if suffix else data)
+    opened: list[int] = []
+    pieces = Records.pieces
+
+    def counted(self: Records, **options: Any) -> Any:
+        opened.append(0)
+        for piece in pieces(self, **options):
+            opened[-1] += piece[2].size
+            yield piece
+
+    frames = eventkit.open(path).frames
+    monkeypatch.setattr(Records, "pieces", counted)
+
+    for wanted in (range(6), [0, 1, 4, 5], [5], [2, 3]):
+        found = [picture.pixels[..., 0] >> 6 for picture in frames.pictures(wanted)]
+        assert np.array_equal(found, [pictures[i] for i in wanted])
+    records = (len(data) - len(header())) // 8
+    assert max(opened) <= records
+    assert len(opened) == (4 if suffix else 5)
+
+
 def test_brightest_and_darkest_fill_sixteen_bits(tmp_path: Path) -> None:
     data = b"".join(
         sample(kind, x, 0, value, 10 * kind)
@@ -215,6 +245,33 @@ def test_end_of_header_line_ends_it(tmp_path: Path) -> None:
     path.write_bytes(header() + b"#End Of ASCII Header\r\n" + davis(0, 179 - 0x8C, 3, 1))
 
     assert rows_of(eventkit.open(path)) == [(0, 179 - 0x8C, 3, 1)]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("middle", [b"", b"A", b"AB"])
+def test_a_first_record_that_reads_as_a_line_of_text_is_no_header(
+    tmp_path: Path, suffix: str, middle: bytes
+) -> None:
+    address = (b"#" + middle + b"\n").ljust(4, b"\0")
+    first = address + struct.pack(">i", 3)
+    data = first + davis(*ROWS[0]) + davis(*ROWS[3])
+    path = tmp_path / f"a.aedat{suffix}"
+
+    for start in (header(), header() + b"#\r\n"):
+        path.write_bytes(gzip.compress(start + data) if suffix else start + data)
+        recording = eventkit.open(path, on_error="skip")
+        assert rows_of(recording)[-2:] == [ROWS[0], ROWS[3]]
+        assert (recording.ledger.words, recording.ledger.faults) == (3, [])
+
+
+def test_a_short_line_of_a_header_stays_one(tmp_path: Path) -> None:
+    data = b"".join(davis(*row) for row in ROWS)
+    start = header().replace(b"\r\n", b"\n") + b"# a\n"
+    path = tmp_path / "a.aedat"
+
+    for end in (len(data), len(data) - 3):
+        path.write_bytes(start + data[:end])
+        assert rows_of(eventkit.open(path, on_error="skip")) == ROWS[: end // 8]
 
 
 def whole(tmp_path: Path) -> tuple[Path, bytes]:

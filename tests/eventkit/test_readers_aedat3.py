@@ -26,11 +26,13 @@ def header(*sources: str) -> bytes:
     return b"".join(line.encode() + b"\r\n" for line in lines)
 
 
-def packet(kind: int, size: int, *events: bytes, overflow: int = 0, source: int = 1) -> bytes:
+def packet(
+    kind: int, size: int, *events: bytes, overflow: int = 0, source: int = 1, room: int = 0
+) -> bytes:
     at = 8 if kind == 2 else 4
     n = len(events)
     valid = sum(event[0] & 1 for event in events)
-    head = struct.pack("<hhiiiiii", kind, source, size, at, overflow, n, n, valid)
+    head = struct.pack("<hhiiiiii", kind, source, size, at, overflow, n + room, n, valid)
     return head + b"".join(events)
 
 
@@ -177,6 +179,67 @@ def test_of_two_sources_one_is_read_and_topic_chooses(tmp_path: Path) -> None:
         eventkit.open(path, topic="7")
 
 
+def test_packets_of_a_source_that_the_header_does_not_name_are_read_and_noted(
+    tmp_path: Path,
+) -> None:
+    pixels = np.zeros((2, 2, 1), int)
+    path = write(
+        tmp_path / "a.aedat",
+        polarity(ROWS, source=0),
+        packet(2, 36 + 8 + 6, frame(pixels, 1, 2), source=0),
+        packet(3, 36, struct.pack("<Ii7f", 1, 8, *range(7)), source=0),
+    )
+
+    recording = eventkit.open(path)
+
+    assert rows_of(recording) == ROWS
+    assert recording.sensor_size == (128, 128)
+    assert recording.notes == [
+        "the header names source 1, the packets have 0: packets of any source are read"
+    ]
+    assert (len(recording.frames), recording.imu.size) == (1, 1)
+    assert "other source" not in recording.ledger.skipped
+
+
+def test_packets_beside_those_of_the_named_source_are_counted_and_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.aedat", polarity(ROWS, source=5), polarity(ROWS[:2]))
+
+    recording = eventkit.open(path)
+
+    assert rows_of(recording) == ROWS[:2]
+    assert recording.ledger.skipped == {"other source": 4}
+    assert (
+        "packets of sources [5], which the header does not name, are not read" in recording.notes[0]
+    )
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_room_for_more_events_than_there_are_is_no_damage(tmp_path: Path, suffix: str) -> None:
+    path = write(
+        tmp_path / "a.aedat", polarity(ROWS[:2], room=3), special(2, 6), polarity(ROWS[2:], room=9)
+    )
+    data = path.read_bytes()
+    whole = tmp_path / f"b.aedat{suffix}"
+    whole.write_bytes(gzip.compress(data) if suffix else data)
+
+    assert rows_of(eventkit.open(whole)) == ROWS
+    for cut in (1, 7, 8, 17, 40):
+        whole.write_bytes(gzip.compress(data[:-cut]) if suffix else data[:-cut])
+        found = rows_of(eventkit.open(whole, on_error="skip"))
+        assert found == ROWS[: 3 if cut <= 8 else 2]
+
+
+def test_a_number_that_leads_to_no_head_is_damage(tmp_path: Path) -> None:
+    damaged = bytearray(polarity([(i, i, 80_000 + i, 1) for i in range(10)]))
+    struct.pack_into("<ii", damaged, 20, 2, 2)  # two of ten events, all valid
+    path = write(tmp_path / "a.aedat", polarity(ROWS), bytes(damaged))
+
+    with pytest.raises(FormatError, match="2 events of 8 bytes in room for 10") as caught:
+        _ = eventkit.open(path).events
+    assert caught.value.offset == len(header()) + len(polarity(ROWS))
+    assert rows_of(eventkit.open(path, on_error="skip")) == ROWS
+
+
 def test_a_relogged_file_has_the_size_of_its_first_source(tmp_path: Path) -> None:
     path = tmp_path / "a.aedat"
     path.write_bytes(
@@ -214,7 +277,7 @@ def test_other_versions_and_formats_are_refused(
     assert caught.value.reason == "bad_header"
 
 
-@pytest.mark.parametrize("field", [4, 16, 20])
+@pytest.mark.parametrize("field", [4, 20])
 def test_a_forged_head_takes_no_memory(tmp_path: Path, field: int) -> None:
     data = bytearray(polarity(ROWS))
     struct.pack_into("<i", data, field, (1 << 31) - 1)

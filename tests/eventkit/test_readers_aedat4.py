@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -271,23 +272,70 @@ def test_damage_beside_the_events_costs_no_event_and_is_noted(
     assert f"(byte {offset})" in tool("info", path, "--on-error", "skip").stdout
 
 
-def test_a_damaged_packet_ends_the_stream_with_its_offset(
+def test_a_packet_that_is_damaged_inside_costs_itself_and_is_counted(
     tmp_path: Path, short: bytes, truth: Events
 ) -> None:
     packet, (offset, _, _) = 6, packet_table(short)[6]
+    events = [
+        p["events"] for p in aedat.Decoder(str(write_bytes(tmp_path, short))) if "events" in p
+    ]
+    number = [stream for _, stream, _ in packet_table(short)[:packet]].count(0)
     damaged = bytearray(short)
     damaged[offset + 8 : offset + 12] = b"gone"  # the magic number of the LZ4 frame
-    path = tmp_path / "damaged.aedat4"
-    path.write_bytes(damaged)
+    path = write_bytes(tmp_path, damaged)
 
-    with pytest.raises(FormatError, match=f"packet {packet} ") as caught:
+    with pytest.raises(FormatError, match=f"packet {packet} .*skip leaves it out") as caught:
         _ = eventkit.open(path).events
+    before = Events.concatenate([c.events for c in _until_fault(eventkit.open(path))])
     kept = eventkit.open(path, on_error="skip")
 
     assert (caught.value.offset, caught.value.reason) == (offset, "corrupt")
-    assert 0 < len(kept.events) < len(truth)
-    assert kept.events == truth[: len(kept.events)]
-    assert kept.ledger.faults[0]["offset"] == offset
+    assert before == Events.from_structured(np.concatenate(events[:number]))
+    assert kept.events == Events.from_structured(
+        np.concatenate(events[:number] + events[number + 1 :])
+    )
+    assert kept.ledger.skipped == {"damaged packet": 1}
+    assert kept.ledger.words == len(events)
+    assert kept.ledger.faults == []
+    t = truth.t
+    assert kept.between(int(t[-500]), int(t[-1]) + 1) == kept.events[kept.events.t >= t[-500]]
+
+
+@pytest.mark.parametrize(("stream", "side"), [(1, "frames"), (2, "imu"), (3, "triggers")])
+def test_beside_the_events_only_the_damaged_packets_are_left_out(
+    tmp_path: Path, folder: Path, short: bytes, stream: int, side: str
+) -> None:
+    packets = [p for p in packet_table(short) if p[1] == stream]
+    damaged = bytearray(short)
+    for offset, _, size in packets[1:3]:
+        damaged[offset + 8 : offset + 8 + size] = bytes(size)
+    path = write_bytes(tmp_path, damaged)
+    whole = getattr(eventkit.open(folder / SHORT), side)
+
+    recording = eventkit.open(path, on_error="skip")
+    found = getattr(recording, side)
+
+    assert [f["offset"] for f in recording.side_faults] == [o for o, _, _ in packets[1:3]]
+    if side == "frames":
+        kept = [0, *range(3, len(packets))]
+        assert np.array_equal(found.images, whole.images[kept])
+    else:
+        assert 0 < len(found) < len(whole)
+        assert found[-1] == whole[-1]
+        assert np.isin(found["t"], whole["t"]).all()
+
+
+def write_bytes(folder: Path, data: bytes) -> Path:
+    path = folder / "written.aedat4"
+    path.write_bytes(data)
+    return path
+
+
+def _until_fault(recording: Any) -> Iterator[Any]:
+    try:
+        yield from recording.stream()
+    except FormatError:
+        return
 
 
 FLIPS = """
@@ -327,7 +375,7 @@ for at, bit in flips:
             "short": n < len(truth),
             "sound": sound,
             "balanced": ledger.decoded == n + sum(ledger.dropped.values()),
-            "told": bool(ledger.faults or ledger.dropped),
+            "told": bool(ledger.faults or ledger.dropped or ledger.skipped),
         }))
 """
 
@@ -417,21 +465,35 @@ def frame_packet(form: int, pixels: bytes, t: int, size: tuple[int, int] = (2, 1
                 + behind)  # fmt: skip
 
 
-def made(streams: dict[int, str], packets: list[tuple[int, bytes]], compression: int = 0) -> bytes:
+def made(
+    streams: dict[int, str],
+    packets: list[tuple[int, bytes]],
+    compression: int = 0,
+    cameras: dict[int, str] | None = None,
+) -> bytes:
     nodes = "".join(
         f'<node name="{number}"><attr key="typeIdentifier" type="string">{kind}</attr>'
         '<node name="info"><attr key="sizeX" type="int">9</attr>'
-        '<attr key="sizeY" type="int">7</attr></node></node>'
+        '<attr key="sizeY" type="int">7</attr>'
+        f'<attr key="source" type="string">{(cameras or {}).get(number, "")}</attr></node></node>'
         for number, kind in streams.items()
     )
     xml = f'<dv version="2.0"><node name="outInfo">{nodes}</node></dv>'.encode()
     head = table([(2, "<I", 12), (0, "<i", compression)])
     head += b"\0" * 4 + struct.pack("<I", len(xml)) + xml + b"\0"
     data = b"#!AER-DAT4.0\r\n" + flat(b"IOHE", head)
+    packets = [(n, compressed(body, compression)) for n, body in packets]
+    return data + b"".join(struct.pack("<II", n, len(body)) + body for n, body in packets)
+
+
+def compressed(body: bytes, compression: int) -> bytes:
     if compression >= 3:
         zstandard = pytest.importorskip("zstandard", reason="zstandard is not installed")
-        packets = [(n, zstandard.ZstdCompressor().compress(body)) for n, body in packets]
-    return data + b"".join(struct.pack("<II", n, len(body)) + body for n, body in packets)
+        return bytes(zstandard.ZstdCompressor().compress(body))
+    if compression >= 1:
+        lz4 = pytest.importorskip("lz4.frame", reason="lz4 is not installed")
+        return bytes(lz4.compress(body))
+    return body
 
 
 ROWS = [(1, 2, 10, 1), (8, 6, 11, 0), (0, 0, 11, 1)]
@@ -470,6 +532,141 @@ def test_of_two_event_streams_one_is_read_and_topic_chooses(tmp_path: Path) -> N
     assert chosen.notes == []
     with pytest.raises(SettingsError, match="streams 2, 5, got '0'"):
         eventkit.open(path, topic="0")
+
+
+def sample_packet(kind: bytes, t: int) -> bytes:
+    """Return a vector of one table with a time: an IMU sample or a trigger."""
+    # The vector holds where its table is; the table's own vtable stands before it.
+    vtable = struct.pack("<HHH2x", 6, 12, 4)
+    inner = struct.pack("<i", len(vtable)) + struct.pack("<q", t)
+    vector = struct.pack("<II", 1, 4 + len(vtable))
+    return flat(kind, table([(0, "<I", 4)], vector + vtable + inner))
+
+
+STEREO = {0: "EVTS", 1: "FRME", 2: "EVTS", 3: "FRME", 4: "IMUS", 5: "IMUS", 6: "TRIG", 7: "TRIG"}
+
+
+def stereo(tmp_path: Path, cameras: dict[int, str], streams: dict[int, str] = STEREO) -> Path:
+    packets = [
+        (0, event_packet(ROWS)),
+        (2, event_packet(OTHER)),
+        *((n, frame_packet(0, bytes([n, n]), 10 + n)) for n in (1, 3)),
+        *((n, sample_packet(b"IMUS", 10 + n)) for n in (4, 5)),
+        *((n, sample_packet(b"TRIG", 10 + n)) for n in (6, 7)),
+    ]
+    return write_bytes(
+        tmp_path, made(streams, [p for p in packets if p[0] in streams], cameras=cameras)
+    )
+
+
+def sides(recording: Any) -> tuple[list[int], list[int], list[int]]:
+    frames = [] if recording.frames is None else recording.frames.t_us.tolist()
+    imu, triggers = recording.imu, recording.triggers
+    return (
+        frames,
+        [] if imu is None else imu["t"].tolist(),
+        [] if triggers is None else triggers["t"].tolist(),
+    )
+
+
+def test_the_streams_of_one_camera_are_read_together(tmp_path: Path) -> None:
+    right = {2: "b", 1: "b", 5: "b", 6: "b"}
+    path = stereo(tmp_path, {n: right.get(n, "a") for n in STEREO})
+
+    first, second = eventkit.open(path), eventkit.open(path, topic="2")
+
+    assert (rows_of(first), sides(first)) == (ROWS, ([13], [14], [17]))
+    assert (rows_of(second), sides(second)) == (OTHER, ([11], [15], [16]))
+    assert "1 (frames), 5 (IMU), 6 (triggers)" in first.notes[1]
+    assert "3 (frames), 4 (IMU), 7 (triggers)" in second.notes[0]
+
+
+def test_streams_that_name_no_camera_go_by_their_order(tmp_path: Path) -> None:
+    path = stereo(tmp_path, {})
+
+    assert sides(eventkit.open(path)) == ([11], [14], [16])
+    assert sides(eventkit.open(path, topic="2")) == ([13], [15], [17])
+
+
+def test_frames_of_another_camera_are_read_where_the_events_have_none(tmp_path: Path) -> None:
+    path = stereo(tmp_path, {0: "dvs", 1: "rgb"}, {0: "EVTS", 1: "FRME"})
+
+    recording = eventkit.open(path)
+
+    assert (sides(recording)[0], recording.notes) == ([11], [])
+
+
+def test_a_second_frame_stream_of_a_camera_is_named_and_can_be_chosen(tmp_path: Path) -> None:
+    path = stereo(tmp_path, dict.fromkeys(STEREO, "a"), {0: "EVTS", 1: "FRME", 3: "FRME"})
+
+    recording = eventkit.open(path)
+
+    assert sides(recording)[0] == [11]
+    assert "3 (frames); --topic EVENTS,FRAMES" in recording.notes[0]
+    for topic in ("0,3", ",3"):
+        assert sides(eventkit.open(path, topic=topic))[0] == [13]
+    with pytest.raises(SettingsError, match="frame streams 1, 3, got '0'"):
+        eventkit.open(path, topic="0,0")
+
+
+MEMORY = """
+import resource, sys
+import eventkit
+from eventkit.errors import FormatError
+
+eventkit.open(sys.argv[1]).events
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for how in ("raise", "skip"):
+    try:
+        events = eventkit.open(sys.argv[2], on_error=how).events
+        print(how, len(events))
+    except FormatError as err:
+        print(how, err.reason, err.offset)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def read_in_memory(sound: Path, path: Path) -> tuple[list[str], int]:
+    """Return what came of both policies, and by how many MB reading took more than a sound file."""
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(sound), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    *outcomes, megabytes = ran.stdout.splitlines()
+    return outcomes, int(megabytes)
+
+
+@pytest.mark.parametrize("compression", [1, 3])
+@pytest.mark.parametrize("said", [40, 1 << 30])
+def test_a_packet_grows_to_what_it_says_and_to_no_more_than_any_has(
+    tmp_path: Path, folder: Path, compression: int, said: int
+) -> None:
+    packed = compressed(struct.pack("<I", said) + bytes(1 << 29), compression)
+    start = made({0: "EVTS"}, [(0, event_packet(ROWS))], compression)
+    path = write_bytes(tmp_path, start + struct.pack("<II", 0, len(packed)) + packed)
+    del packed
+
+    outcomes, megabytes = read_in_memory(folder / SHORT, path)
+
+    assert outcomes == [f"raise corrupt {len(start)}", "skip 3"]
+    assert megabytes < 64
+
+
+def test_a_packet_table_is_a_hint_and_takes_no_memory(
+    tmp_path: Path, folder: Path, short: bytes
+) -> None:
+    end = sum(packet_table(short)[-1][::2]) + 8
+    forged = compressed(struct.pack("<I", 1 << 29) + bytes(1 << 29), 1)
+    path = write_bytes(tmp_path, short[:end] + forged)
+
+    outcomes, megabytes = read_in_memory(folder / SHORT, path)
+
+    assert outcomes == ["raise 6676", "skip 6676"]
+    assert megabytes < 64
 
 
 def test_a_frame_of_an_unknown_format_is_counted_and_the_others_stay(tmp_path: Path) -> None:

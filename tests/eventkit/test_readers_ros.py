@@ -6,9 +6,14 @@ encoded here, word by word, from the description of the codecs.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import re
 import sqlite3
 import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
@@ -24,6 +29,7 @@ import eventkit
 from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
+from eventkit.readers.ros import chunks, pixels
 from eventkit.readers.ros import packets as ros_packets
 from eventkit.readers.ros.messages import MessageError, typestore
 from eventkit.testing.files import known_events
@@ -609,6 +615,112 @@ def test_compressed_images_keep_their_bytes(tmp_path: Path) -> None:
     assert picture.encoded == file.getvalue()
 
 
+def demosaic_slow(raw: np.ndarray, pattern: str) -> np.ndarray:
+    """Look around each pixel: the nearest samples of a colour, over the edge those of this side."""
+    height, width = raw.shape
+    out = np.zeros((height, width, 3), raw.dtype)
+    for y in range(height):
+        for x in range(width):
+            for channel, colour in enumerate("rgb"):
+                near: dict[int, list[int]] = {}
+                for dy in (-1, 0, 1):
+                    for dx in (-1, 0, 1):
+                        if pattern[(y + dy) % 2 * 2 + (x + dx) % 2] == colour:
+                            j = y - dy if not 0 <= y + dy < height else y + dy
+                            i = x - dx if not 0 <= x + dx < width else x + dx
+                            near.setdefault(dy * dy + dx * dx, []).append(int(raw[j, i]))
+                values = near[min(near)]
+                out[y, x, channel] = (2 * sum(values) + len(values)) // (2 * len(values))
+    return out
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("shape", [(2, 2), (5, 7), (6, 4), (2, 9)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_bayer_filter_is_undone_as_by_the_slow_twin(
+    pattern: str, shape: tuple[int, int], dtype: type
+) -> None:
+    raw = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+    found = pixels.demosaic(raw, pattern)
+
+    assert found.dtype == dtype
+    assert np.array_equal(found, demosaic_slow(raw, pattern))
+
+
+def test_a_picture_of_one_colour_stays_it_behind_a_bayer_filter() -> None:
+    raw = np.empty((4, 6), np.uint8)
+    raw[::2, ::2], raw[1::2, 1::2] = 200, 10  # red, blue
+    raw[::2, 1::2] = raw[1::2, ::2] = 90
+
+    assert np.unique(pixels.demosaic(raw, "rggb").reshape(-1, 3), axis=0).tolist() == [
+        [200, 90, 10]
+    ]
+
+
+@pytest.mark.parametrize("order", ["uyvy", "yuyv"])
+def test_yuv_becomes_rgb_by_bt601(order: str) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 2)).astype(np.uint8)
+    y, u, v = (
+        np.stack([values.reshape(20, 15, 4)[:, :, i] for i in places], -1).astype(float)
+        for places in (
+            [i for i, c in enumerate(order) if c == "y"],
+            [order.index("u")] * 2,
+            [order.index("v")] * 2,
+        )
+    )
+    luma, u, v = (y - 16) * 255 / 219, (u - 128) * 255 / 224, (v - 128) * 255 / 224
+    kr, kb = 0.299, 0.114
+    red, blue = luma + 2 * (1 - kr) * v, luma + 2 * (1 - kb) * u
+    green = (luma - kr * red - kb * blue) / (1 - kr - kb)
+    expected = np.stack([c.reshape(20, 30) for c in (red, green, blue)], -1).clip(0, 255)
+
+    found = pixels.from_yuv422(values, order)
+
+    # Coefficients of 8 bits: half a step of rounding and a few thousandths of 255.
+    assert np.abs(found - expected).max() < 1.2
+    # White, black and the primaries of the standard's colour bars.
+    for yuv, rgb in (((235, 128, 128), 255), ((16, 128, 128), 0)):
+        pixel = np.array([[[yuv["yuv".index(c)] for c in order]]], np.uint8).reshape(1, 2, 2)
+        assert np.unique(pixels.from_yuv422(pixel, order)).tolist() == [rgb]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "dtype", "values"),
+    [
+        ("bayer_gbrg8", "<u1", 1),
+        ("bayer_rggb16", ">u2", 1),
+        ("yuv422", "<u1", 2),
+        ("yuv422_yuy2", "<u1", 2),
+        ("yuyv", "<u1", 2),
+    ],
+)
+def test_colours_that_pixels_share_are_read_from_a_bag(
+    tmp_path: Path, encoding: str, dtype: str, values: int
+) -> None:
+    whole = np.random.default_rng(1).integers(0, 2 ** (8 * int(dtype[2])), (2, 5, 6, values))
+    whole = whole.astype(dtype)
+    messages: list[Message] = [("/e", ARRAY, 1, array(2, absolute(4)))]
+    for i, picture in enumerate(whole):
+        rows = np.pad(picture.reshape(5, -1), ((0, 0), (0, 3)))
+        fields = {"is_bigendian": int(dtype[0] == ">"), "step": rows.shape[1] * rows.itemsize}
+        data = np.frombuffer(rows.tobytes(), np.uint8)
+        fields |= {"height": 5, "width": 6, "encoding": encoding, "data": data}
+        messages.append(("/i", IMAGE, 2 + i, serialise(2, IMAGE, START_US + i, **fields)))
+
+    recording = eventkit.open(write_bag(tmp_path / "a.mcap", "mcap", messages))
+    frames = recording.frames
+
+    assert (frames.size, frames.channels, recording.notes) == ((6, 5), 3, [])
+    native = whole.astype(np.dtype(dtype).newbyteorder("="))
+    for found, raw in zip(frames.images, native, strict=True):
+        if values == 2:
+            order = "uyvy" if encoding == "yuv422" else "yuyv"
+            assert np.array_equal(found, pixels.from_yuv422(raw, order))
+        else:
+            assert np.array_equal(found, demosaic_slow(raw[..., 0], encoding[6:10]))
+
+
 def test_images_of_an_unknown_encoding_leave_the_events_readable(tmp_path: Path) -> None:
     data = serialise(
         1,
@@ -616,7 +728,7 @@ def test_images_of_an_unknown_encoding_leave_the_events_readable(tmp_path: Path)
         5,
         height=1,
         width=1,
-        encoding="bayer_rggb8",
+        encoding="32FC1",
         is_bigendian=0,
         step=1,
         data=np.zeros(1, np.uint8),
@@ -626,7 +738,7 @@ def test_images_of_an_unknown_encoding_leave_the_events_readable(tmp_path: Path)
     recording = eventkit.open(write_bag(tmp_path / "a.bag", "bag", messages))
 
     assert recording.frames is None
-    assert "bayer_rggb8" in recording.notes[0]
+    assert "32FC1" in recording.notes[0]
     assert len(recording.events) == 4
 
 
@@ -829,6 +941,309 @@ def test_a_compressed_bag_reads_as_the_plain_one(tmp_path: Path, sound: Events) 
     (tmp_path / "a.bag.gz").write_bytes(gzip.compress(path.read_bytes()))
 
     assert eventkit.open(tmp_path / "a.bag.gz").events == sound
+
+
+# MCAP as others write it: by the specification, https://mcap.dev/spec
+
+
+def text(content: str | bytes) -> bytes:
+    data = content.encode() if isinstance(content, str) else content
+    return struct.pack("<I", len(data)) + data
+
+
+def record(kind: int, content: bytes) -> bytes:
+    return struct.pack("<BQ", kind, len(content)) + content
+
+
+def packed(content: bytes, method: str) -> bytes:
+    if method == "lz4":
+        return bytes(pytest.importorskip("lz4.frame").compress(content))
+    if method == "zstd":
+        return bytes(pytest.importorskip("zstandard").ZstdCompressor().compress(content))
+    return content
+
+
+def mcap_file(
+    path: Path,
+    parts: list[list[Message] | bytes],
+    *,
+    method: str = "",
+    profile: str = "ros2",
+    says: dict[int, int] | None = None,
+    index: bool = True,
+    chunked: bool = True,
+) -> Path:
+    """Write a chunk for each list of messages, or with these bytes in it."""
+    encoding = "ros1" if profile == "ros1" else "cdr"
+    topics = sorted({m[:2] for part in parts if isinstance(part, list) for m in part})
+    numbers = {topic: i for i, (topic, _) in enumerate(topics, 1)}
+    described = b""
+    for (topic, type_), i in zip(topics, numbers.values(), strict=True):
+        described += record(3, struct.pack("<H", i) + text(type_) + text("ros2msg") + text(""))
+        described += record(
+            4, struct.pack("<HH", i, i) + text(topic) + text(encoding) + struct.pack("<I", 0)
+        )
+    out = MCAP + record(1, text(profile) + text("")) + described
+    entries, counts = b"", dict.fromkeys(numbers.values(), 0)
+    for i, part in enumerate(parts):
+        content, times = part if isinstance(part, bytes) else b"", []
+        for topic, _, time, data in part if isinstance(part, list) else ():
+            content += record(5, struct.pack("<HIQQ", numbers[topic], 0, time, time) + data)
+            times.append(time)
+            counts[numbers[topic]] += 1
+        if not chunked:
+            out += content
+            continue
+        size = (says or {}).get(i, len(content))
+        stored = packed(content, method)
+        span = struct.pack("<QQ", min(times, default=0), max(times, default=2**62))
+        chunk = span + struct.pack("<QI", size, 0 if says else zlib.crc32(content))
+        chunk = record(6, chunk + text(method) + struct.pack("<Q", len(stored)) + stored)
+        entries += record(
+            8,
+            span
+            + struct.pack("<QQIQ", len(out), len(chunk), 0, 0)
+            + text(method)
+            + struct.pack("<QQ", len(stored), size),
+        )
+        out += chunk
+    out += record(15, struct.pack("<I", 0))
+    start = len(out) if index else 0
+    if index:
+        total, n = sum(counts.values()), len(topics)
+        listed = text(b"".join(struct.pack("<HQ", *pair) for pair in counts.items()))
+        numbers_of = (total, n, n, 0, 0, len(parts) if chunked else 0, 1, 2**62)
+        out += described + entries + record(11, struct.pack("<QHIIIIQQ", *numbers_of) + listed)
+    path.write_bytes(out + record(2, struct.pack("<QQI", start, 0, 0)) + MCAP)
+    return path
+
+
+MCAP = b"\x89MCAP0\r\n"
+
+
+def in_chunks(ros: int, events: Events, n: int = 40) -> list[list[Message] | bytes]:
+    messages = event_messages(ros, events, n)
+    return [messages[i : i + 2] for i in range(0, len(messages), 2)]
+
+
+@pytest.mark.parametrize("profile", ["ros1", "ros2", ""])
+@pytest.mark.parametrize("method", ["", "lz4", "zstd"])
+@pytest.mark.parametrize("index", [True, False])
+def test_mcap_is_read_with_and_without_an_index_and_with_messages_of_ros1(
+    tmp_path: Path, sound: Events, profile: str, method: str, index: bool
+) -> None:
+    parts = in_chunks(1 if profile == "ros1" else 2, sound)
+    path = mcap_file(tmp_path / "a.mcap", parts, profile=profile, method=method, index=index)
+
+    for on_error in ("raise", "skip"):
+        recording = eventkit.open(path, on_error=on_error)
+        assert recording.events == sound
+        assert recording.notes == []
+        assert recording.ledger.faults == []
+    cut = path.with_name("cut.mcap")
+    cut.write_bytes(path.read_bytes()[: len(path.read_bytes()) * 2 // 3])
+    with pytest.raises(FormatError, match="--on-error skip"):
+        eventkit.open(cut)
+    kept = eventkit.open(cut, on_error="skip")
+    assert 0 < len(kept.events) < 400
+    assert kept.events == sound[: len(kept.events)]
+    assert kept.ledger.faults[0]["reason"] == "truncated"
+
+
+@pytest.mark.parametrize("profile", ["ros1", "ros2"])
+def test_of_compressed_mcap_that_is_cut_whole_messages_are_kept(
+    tmp_path: Path, sound: Events, profile: str
+) -> None:
+    parts = in_chunks(1 if profile == "ros1" else 2, sound)
+    data = gzip.compress(mcap_file(tmp_path / "a.mcap", parts, profile=profile).read_bytes(), 0)
+    path = tmp_path / "cut.mcap.gz"
+    path.write_bytes(data[: len(data) // 2])
+
+    with pytest.raises(FormatError):
+        eventkit.open(path)
+    recording = eventkit.open(path, on_error="skip")
+
+    assert 0 < len(recording.events) < 400
+    assert recording.events == sound[: len(recording.events)]
+    assert len(recording.ledger.faults) == 1
+
+
+def test_a_folder_of_mcap_files_loses_no_more_than_its_damaged_chunks(
+    tmp_path: Path, sound: Events
+) -> None:
+    writer = rosbag2.Writer(tmp_path / "bag", version=9, storage_plugin=rosbag2.StoragePlugin.MCAP)
+    with writer:
+        connection = writer.add_connection("/dvs/events", ARRAY, typestore=STORES[2])
+        for _, _, time, data in event_messages(2, sound, 40):
+            writer.write(connection, time, data)
+    assert eventkit.open(tmp_path / "bag").events == sound
+    file = tmp_path / "bag" / "bag.mcap"
+    data = bytearray(file.read_bytes())
+    at = data.index(array(2, sound[:40]))
+    data[at - 31] = 0  # the kind of the first message
+    file.write_bytes(data)
+
+    with pytest.raises(FormatError, match="a record of kind 0"):
+        eventkit.open(tmp_path / "bag")
+    recording = eventkit.open(tmp_path / "bag", on_error="skip")
+
+    assert len(recording.events) == 0
+    assert recording.ledger.skipped == {"damaged chunk": 1}
+    assert len(recording.ledger.faults) == 1
+
+
+def test_mcap_without_chunks_is_read_by_its_index(tmp_path: Path, sound: Events) -> None:
+    path = mcap_file(tmp_path / "a.mcap", in_chunks(2, sound), chunked=False)
+
+    recording = eventkit.open(path)
+
+    assert recording.events == sound
+    last = int(sound.t[-1])
+    assert recording.between(last, last + 1) == sound[sound.t == last]
+
+
+def test_chunks_whose_times_overlap_are_merged(tmp_path: Path, sound: Events) -> None:
+    messages = event_messages(2, sound, 40)
+    messages = [(*m[:2], 10 * i, m[3]) for i, m in enumerate(messages)]
+    path = mcap_file(tmp_path / "a.mcap", [messages[1::2], messages[::2]])
+
+    assert eventkit.open(path).events == sound
+
+
+@pytest.mark.parametrize("method", ["", "zstd"])
+@pytest.mark.parametrize("index", [True, False])
+def test_damaged_chunks_of_mcap_cost_themselves_and_are_told(
+    tmp_path: Path, sound: Events, method: str, index: bool
+) -> None:
+    parts = in_chunks(2, sound)
+    for i, part in enumerate(parts):
+        assert isinstance(part, list)
+        part.append(("/i", IMAGE, START_US * 1000 + i * 10_000, gray(i, stamp_us=START_US + i)))
+    path = mcap_file(tmp_path / "a.mcap", parts, method=method, index=index)
+    data = bytearray(path.read_bytes())
+    at = -1
+    for i in range(4):
+        at = data.index(b"\x06", at + 1)
+        while struct.unpack_from("<Q", data, at + 1)[0] > len(data):
+            at = data.index(b"\x06", at + 1)
+        if i in (1, 3):
+            data[at + 80] ^= 0xFF
+        at += struct.unpack_from("<Q", data, at + 1)[0]
+    path.write_bytes(data)
+
+    with pytest.raises(FormatError, match="damaged data"):
+        _ = eventkit.open(path).events
+    recording = eventkit.open(path, on_error="skip")
+
+    lost = np.isin(np.arange(400) // 80, [1, 3])
+    assert recording.events.to_structured().tolist() == sound.to_structured()[~lost].tolist()
+    assert recording.ledger.skipped == {"damaged chunk": 2}
+    assert len(recording.ledger.faults) == 1
+    assert [int(p.pixels[0, 0, 0]) for p in recording.frames.pictures([0, 1, 2])] == [0, 2, 4]
+    assert recording.side_faults
+    assert (
+        recording.between(int(sound.t[330]), int(sound.t[-1]))
+        == recording.events[
+            (recording.events.t >= sound.t[330]) & (recording.events.t < sound.t[-1])
+        ]
+    )
+
+
+@pytest.mark.parametrize("lz4", [False, True])
+@pytest.mark.parametrize("index", [True, False])
+def test_damaged_chunks_of_a_ros1_bag_cost_themselves_and_are_told(
+    tmp_path: Path, sound: Events, monkeypatch: Any, lz4: bool, index: bool
+) -> None:
+    made = rosbag1.Writer.__init__
+
+    def small(self: Any, *args: Any, **options: Any) -> None:
+        made(self, *args, **options)
+        self.chunk_threshold = 1000
+
+    monkeypatch.setattr(rosbag1.Writer, "__init__", small)
+    path = write_bag(tmp_path / "a.bag", "bag", event_messages(1, sound, 40), lz4=lz4)
+    data = bytearray(path.read_bytes())
+    starts = [m.end() for m in re.finditer(rb"op=\x05", data)]
+    assert len(starts) == 6  # one message in the first and the last, two in the others
+    for start in (starts[1], starts[3]):
+        at = data.index(b"op=\x02" if not lz4 else b"\x04\x22\x4d\x18", start)
+        data[at : at + 4] = b"gone"
+    if not index:
+        at = data.index(b"index_pos=") + len(b"index_pos=")
+        data[at : at + 8] = bytes(8)
+    path.write_bytes(data)
+
+    with pytest.raises(FormatError, match="--on-error skip"):
+        _ = eventkit.open(path).events
+    recording = eventkit.open(path, on_error="skip")
+
+    lost = (1, 2, 5, 6)
+    assert recording.ledger.skipped == {"damaged chunk": 2}
+    kept = recording.events.to_structured().tolist()
+    whole = [row for i, row in enumerate(sound.to_structured().tolist()) if i // 40 not in lost]
+    assert kept == whole
+    assert len(recording.ledger.faults) == 1
+
+
+MEMORY = """
+import resource, sys, time
+import eventkit
+from eventkit.errors import EventKitError
+
+_ = eventkit.open(sys.argv[1]).events
+before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+for how in ("raise", "skip"):
+    try:
+        print(how, len(eventkit.open(sys.argv[2], on_error=how).events))
+    except EventKitError as err:
+        print(how, type(err).__name__)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+print(time.perf_counter() - begun)
+"""
+
+
+def read_in_bounds(sound: Path, path: Path) -> list[str]:
+    """Return what came of both policies, read in little time and memory."""
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(sound), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    *outcomes, megabytes, seconds = ran.stdout.splitlines()
+    assert int(megabytes) < 200
+    assert float(seconds) < 5
+    return outcomes
+
+
+@pytest.mark.parametrize("method", ["zstd", "lz4"])
+@pytest.mark.parametrize("says", [1 << 29, 1 << 26, 40])
+@pytest.mark.parametrize("index", [True, False])
+def test_a_chunk_of_mcap_that_grows_without_end_is_damaged(
+    tmp_path: Path, sound: Events, method: str, says: int, index: bool
+) -> None:
+    parts = in_chunks(2, sound)
+    whole = mcap_file(tmp_path / "whole.mcap", parts)
+    grows = bytes(1 << 26 if says == 1 << 26 else 1 << 29)  # records of kind 0, no bytes each
+    parts = [grows, *parts]
+    path = mcap_file(tmp_path / "a.mcap", parts, method=method, index=index, says={0: says})
+
+    assert read_in_bounds(whole, path) == ["raise FormatError", "skip 400"]
+
+
+@pytest.mark.parametrize("method", ["bz2", "lz4", "zstd"])
+def test_nothing_grows_to_more_than_it_says(method: str) -> None:
+    content = bytes(1 << 20)
+    stored = bz2.compress(content) if method == "bz2" else packed(content, method)
+
+    assert chunks.unpacked(stored, method, 1 << 20) == content
+    for size in (0, 40, (1 << 20) - 1, (1 << 20) + 1, 1 << 27, 1 << 40):
+        with pytest.raises(chunks.ChunkError):
+            chunks.unpacked(stored, method, size)
+    with pytest.raises(chunks.ChunkError):
+        chunks.unpacked(stored[:-9], method, 1 << 20)
 
 
 # Peers

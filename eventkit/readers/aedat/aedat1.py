@@ -46,7 +46,7 @@ class Aedat1Reader:
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the file: the header only."""
-        records = Records(source, read_header(source).start, RECORD)
+        records = Records(source, read_header(source, RECORD.itemsize).start, RECORD)
         chip = chip_named("DVS128")
         assert chip is not None
         found = geometry.settle(source, options.sensor_size)

@@ -80,7 +80,7 @@ class Aedat2Reader:
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the file: the header, and a pass for frames, and for the chip if it is not named."""
-        header = read_header(source)
+        header = read_header(source, RECORD.itemsize)
         records = Records(source, header.start, RECORD)
         chip, found = _settle(source, header, records, options)
         frames: Frames | None = None

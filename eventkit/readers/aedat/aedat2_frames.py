@@ -79,26 +79,60 @@ def _frames(
     order = np.argsort(middle, kind="stable")
 
     def reader(indices: Sequence[int]) -> Iterator[Picture]:
+        walk = _Walk(records)
         for index in indices:
             first, end = spans[order[index]]
-            yield Picture(_picture(records, chip, int(first), int(end)))
+            yield Picture(_picture(walk, chip, int(first), int(end)))
 
     return Frames(middle[order], start[order], stop[order], chip.size, 1, "recorded", reader)
 
 
-def _picture(records: Records, chip: Chip, first: int, end: int) -> NDArray[np.uint16]:
+class _Walk:
+    """Addresses of records by number; one pass for numbers that go up, a jump where that is less.
+
+    What is compressed can only be entered from its beginning, so there a pass is never given up
+    for a place further on.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._pieces: Iterator[tuple[int, NDArray[np.uint32]]] | None = None
+        self._first, self._address = 0, np.empty(0, np.uint32)
+
+    def between(self, first: int, end: int) -> Iterator[NDArray[np.uint32]]:
+        """Yield the addresses of records ``[first, end)``, piece by piece, as far as there are."""
+        behind = first >= self._first + self._address.size
+        jump = first < self._first or (behind and self._records.source.size is not None)
+        if self._pieces is None or jump:
+            self._pieces = self._from(first)
+            self._first, self._address = first, np.empty(0, np.uint32)
+        while True:
+            start, stop = first - self._first, end - self._first
+            if start < self._address.size:
+                yield self._address[max(start, 0) : stop]
+            if stop <= self._address.size:
+                return
+            number, address = next(self._pieces, (0, None))
+            if address is None:
+                return
+            self._first, self._address = number, address
+
+    def _from(self, first: int) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+        """Yield (number of the first record, addresses) from a record on."""
+        stride = self._records.kind.itemsize
+        start = self._records.start
+        try:
+            for offset, _, address, _ in self._records.pieces(at=start + first * stride):
+                yield (offset - start) // stride, address
+        except FormatError:
+            pass  # behind the last whole record, as the pass for times found
+
+
+def _picture(walk: _Walk, chip: Chip, first: int, end: int) -> NDArray[np.uint16]:
     """Read one frame, from record ``first`` up to ``end``."""
-    stride = records.kind.itemsize
     reads = np.zeros((2, chip.size[1], chip.size[0]), np.int64)
-    at = records.start + first * stride
-    try:
-        for offset, _, address, _ in records.pieces(at=at):
-            left = end - (offset - records.start) // stride
-            aedat.fill_frame(address[:left], reads)
-            if left <= address.size:
-                break
-    except FormatError:
-        pass  # behind the last whole record, as the pass for times found
+    for address in walk.between(first, end):
+        aedat.fill_frame(address, reads)
     sample = np.clip(reads[0] - reads[1], 0, MAX_ADC).astype(np.uint16)
     deep: NDArray[np.uint16] = sample << 6 | sample >> 4
     return deep[:, :, None]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,13 +85,14 @@ class Aedat3Reader:
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the file: the header, and a walk over the packets' heads for frame times."""
         header = read_header(source)
-        number, notes = _choose(source, header, options.topic)
-        frames, more = _read_frames(source, header, number, options)
+        survey = _survey(source, header, options)
+        number, named, notes = _choose(source, header, survey.sources, options.topic)
+        frames, more = _read_frames(source, survey.frames, number)
         of_frames = None if frames is None else frames.size
         found = geometry.settle(
             source,
             options.sensor_size,
-            size_of(header, number),
+            size_of(header, named),
             (of_frames, "size of the frames"),
         )
         if found.size is None:
@@ -113,18 +115,37 @@ class Aedat3Reader:
         )
 
 
-def _choose(source: Source, header: Header, topic: str | None) -> tuple[int | None, list[str]]:
-    """Return the source to read, None for any, and a note where there was a choice."""
+def _choose(
+    source: Source, header: Header, found: set[int], topic: str | None
+) -> tuple[int | None, int | None, list[str]]:
+    """Return the source to read, None for any; the one whose size counts; and notes.
+
+    ``found`` are the sources that packets have: files are relogged and merged under headers that
+    name another one.
+    """
     numbers = sorted(header.sources)
     if topic is not None:
-        if not topic.isdecimal() or int(topic) not in numbers:
+        if not (topic.isascii() and topic.isdecimal()) or int(topic) not in numbers:
             names = ", ".join(map(str, numbers)) or "none"
             msg = f"{source}: expected --topic among the sources {names}, got {topic!r}"
             raise SettingsError(msg)
-        return int(topic), []
-    if len(numbers) < 2:
-        return (numbers[0] if numbers else None), []
-    return numbers[0], [f"sources {numbers}: source {numbers[0]} is read; --topic chooses"]
+        return int(topic), int(topic), []
+    if not numbers:
+        return None, None, []
+    known = [number for number in numbers if number in found]
+    if found and not known:
+        note = (
+            f"the header names source {', '.join(map(str, numbers))}, the packets have "
+            f"{', '.join(map(str, sorted(found)))}: packets of any source are read"
+        )
+        return None, numbers[0], [note]
+    first = known[0] if known else numbers[0]
+    notes = []
+    if len(numbers) > 1:
+        notes.append(f"sources {numbers}: source {first} is read; --topic chooses")
+    if strange := sorted(found - set(numbers)):
+        notes.append(f"packets of sources {strange}, which the header does not name, are not read")
+    return first, first, notes
 
 
 class _Part(NamedTuple):
@@ -268,53 +289,58 @@ def _samples(packet: Packet, body: bytes) -> NDArray[Any]:
 
 
 class _Frame(NamedTuple):
+    """Where the pixels of a frame stand, its exposure and its shape; ``filtered`` by colours."""
+
     at: int
     start: int
     stop: int
     shape: tuple[int, int, int]
+    filtered: bool
 
 
-def _read_frames(
-    source: Source, header: Header, number: int | None, options: ReadOptions
-) -> tuple[Frames | None, list[str]]:
-    """Collect times and places of the frames; those of another size than most are left out."""
-    found: list[_Frame] = []
-    odd = filtered = 0
-    for packet, at, head in options.whole(_frame_heads(source, header.start, number)):
-        frame = _frame(packet, at, head)
-        odd += frame is None
-        if frame is not None:
-            found.append(frame)
-            filtered += bool(int(head["info"]) >> 4 & 15)
-    if not found:
-        return None, []
-    shape = Counter(frame.shape for frame in found).most_common(1)[0][0]
-    kept = [frame for frame in found if frame.shape == shape]
-    odd += len(found) - len(kept)
-    notes = [f"{odd} frames are invalid or of another size than most: left out"] if odd else []
-    if filtered and shape[2] == 1:
-        notes.append("the sensor has a colour filter: frames are its raw gray samples")
-    return _frames(source, kept, shape), notes
+@dataclass(slots=True)
+class _Survey:
+    """What a walk over the heads finds: sources, and frames with theirs, None for invalid ones."""
+
+    sources: set[int] = field(default_factory=set)
+    frames: list[tuple[int, _Frame | None]] = field(default_factory=list)
 
 
-def _frame_heads(
-    source: Source, start: int, number: int | None
-) -> Iterator[tuple[Packet, int, Any]]:
-    """Yield what stands before the pixels of each frame, and where."""
-    for packet, file in packets(source, start):
-        if packet.kind != FRAME or (number is not None and packet.source != number):
-            continue
-        for i in range(packet.whole):
+def _survey(source: Source, header: Header, options: ReadOptions) -> _Survey:
+    found = _Survey()
+    for packet, file in options.whole(packets(source, header.start)):
+        found.sources.add(packet.source)
+        for i in range(packet.whole if packet.kind == FRAME else 0):
             at = packet.start + i * packet.size
             with source.faults():
                 file.seek(at)
                 data = file.read(FRAME_HEAD_BYTES)
             if len(data) < FRAME_HEAD_BYTES:
                 break
-            yield packet, at, np.frombuffer(data, FRAME_HEAD)[0]
+            found.frames.append((packet.source, _frame(packet, at, data)))
+    return found
 
 
-def _frame(packet: Packet, at: int, head: Any) -> _Frame | None:
+def _read_frames(
+    source: Source, found: list[tuple[int, _Frame | None]], number: int | None
+) -> tuple[Frames | None, list[str]]:
+    """Keep the frames of a source; those of another size than most are left out."""
+    here = [frame for origin, frame in found if number is None or origin == number]
+    valid = [frame for frame in here if frame is not None]
+    if not valid:
+        return None, []
+    shape = Counter(frame.shape for frame in valid).most_common(1)[0][0]
+    kept = [frame for frame in valid if frame.shape == shape]
+    odd = len(here) - len(kept)
+    notes = [f"{odd} frames are invalid or of another size than most: left out"] if odd else []
+    if any(frame.filtered for frame in valid) and shape[2] == 1:
+        notes.append("the sensor has a colour filter: frames are its raw gray samples")
+    return _frames(source, kept, shape), notes
+
+
+def _frame(packet: Packet, at: int, data: bytes) -> _Frame | None:
+    """Return a frame by what stands before its pixels."""
+    head = np.frombuffer(data, FRAME_HEAD)[0]
     info = int(head["info"])
     channels, width, height = info >> 1 & 7, int(head["width"]), int(head["height"])
     room = packet.size - FRAME_HEAD_BYTES
@@ -325,7 +351,8 @@ def _frame(packet: Packet, at: int, head: Any) -> _Frame | None:
     if stop <= start:
         start = stop = int(head["end"])
     shape = (height, width, channels)
-    return _Frame(at + FRAME_HEAD_BYTES, start + packet.base, stop + packet.base, shape)
+    times = (start + packet.base, stop + packet.base)
+    return _Frame(at + FRAME_HEAD_BYTES, *times, shape, filtered=bool(info >> 4 & 15))
 
 
 def _frames(source: Source, kept: list[_Frame], shape: tuple[int, int, int]) -> Frames:

@@ -2,8 +2,10 @@
 
 Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-3.1.html.
 Little-endian. A packet has a head of 28 bytes: type, source (i16), size of an event, place of its
-time in it, overflows of the 31-bit clock, capacity, number, number of valid ones (i32); capacity
-equals number in files, so a damaged head is told from a whole one.
+time in it, overflows of the 31-bit clock, capacity, number, number of valid ones (i32), and then
+``number`` events: cAER's own reader goes on by the number (``modules/misc/in/input_common.c`` of
+cAER). Writers leave the capacity equal to it or larger, as the packet was made; where it is larger,
+the next head has to be sound too, so that a damaged number is told from a true one.
 """
 
 from __future__ import annotations
@@ -133,35 +135,63 @@ def packets(source: Source, start: int) -> Iterator[tuple[Packet, BinaryIO]]:
                 return
             if len(head) < HEAD.size:  # decompressed, a file cannot be entered past its end
                 raise _cut(source, offset)
-            packet = _packet(source, offset, HEAD.unpack(head), length)
+            fields = HEAD.unpack(head)
+            packet = _packet(source, offset, fields, length)
+            end = packet.start + packet.number * packet.size
+            if _capacity(fields) != packet.number:
+                if not _leads_on(source, file, end):
+                    raise _damaged(source, offset, fields)
+                file.seek(packet.start)
             yield packet, file
-            offset = packet.start + packet.number * packet.size
+            offset = end
             if packet.whole < packet.number:
                 raise _cut(source, packet.start + packet.whole * packet.size)
 
 
-def _packet(source: Source, offset: int, head: tuple[int, ...], length: int | None) -> Packet:
-    kind, origin, size, at, overflow, capacity, number, valid = head
-    sound = (
-        kind >= 0
-        and size >= 4
-        and 0 <= at <= size - 4
-        and overflow >= 0
-        and 0 <= valid <= number == capacity
-        and SIZES.get(kind, size) == size
-        and (kind not in SIZES or at == 4)
-        and (kind != FRAME or size >= FRAME_HEAD_BYTES)
-    )
-    if not sound:
-        msg = (
-            f"expected the head of a packet, got type {kind}, {number} events of {size} bytes in "
-            f"room for {capacity}; --on-error skip keeps what comes before it"
-        )
-        raise FormatError(msg, path=source, offset=offset, reason="corrupt")
+def _packet(source: Source, offset: int, fields: tuple[int, ...], length: int | None) -> Packet:
+    if not _sound(fields):
+        raise _damaged(source, offset, fields)
+    kind, origin, size, _, overflow, _, number, _ = fields
     whole = number
     if length is not None:
         whole = max(0, min(number, (length - offset - HEAD.size) // size))
     return Packet(offset, kind, origin, size, overflow << 31, number, whole)
+
+
+def _sound(fields: tuple[int, ...]) -> bool:
+    """Return whether the fields of a head may stand together."""
+    kind, _, size, at, overflow, capacity, number, valid = fields
+    return (
+        kind >= 0
+        and size >= 4
+        and 0 <= at <= size - 4
+        and overflow >= 0
+        and 0 <= valid <= number <= capacity
+        and SIZES.get(kind, size) == size
+        and (kind not in SIZES or at == 4)
+        and (kind != FRAME or size >= FRAME_HEAD_BYTES)
+    )
+
+
+def _capacity(fields: tuple[int, ...]) -> int:
+    return fields[5]
+
+
+def _leads_on(source: Source, file: BinaryIO, end: int) -> bool:
+    """Return whether another head, cut or not, or the end of the file stands at this byte."""
+    with source.faults():
+        file.seek(end)
+        head = file.read(HEAD.size)
+    return len(head) < HEAD.size or _sound(HEAD.unpack(head))
+
+
+def _damaged(source: Source, offset: int, fields: tuple[int, ...]) -> FormatError:
+    kind, _, size, _, _, capacity, number, _ = fields
+    msg = (
+        f"expected the head of a packet, got type {kind}, {number} events of {size} bytes in "
+        f"room for {capacity}; --on-error skip keeps what comes before it"
+    )
+    return FormatError(msg, path=source, offset=offset, reason="corrupt")
 
 
 def _cut(source: Source, offset: int) -> FormatError:

@@ -3,48 +3,56 @@
 Format (https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html):
 a version line of 14 bytes; a header of its own size (compression, where the packets end, XML that
 names the streams); packets of stream u32, size u32 and so many bytes; a table of the packets.
-Header and packets are FlatBuffers (https://flatbuffers.dev/internals/) with their size in front,
-packets are compressed one by one. The few tables that there are (events, frame, IMU, triggers) are
-walked here with every position checked against the bytes there are: a damaged file ends in
-`FormatError`.
+Header and packets are FlatBuffers with their size in front (`eventkit.readers.aedat.flatbuffers`),
+packets are compressed one by one. A packet says how long it is before it is decompressed, so where
+its content is damaged the next one is still found.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 from xml.etree import ElementTree as ET
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eventkit._optional import require
 from eventkit.errors import FormatError
+from eventkit.readers.aedat.flatbuffers import BrokenTableError, root, rows
 from eventkit.sources import Source
+
+Item = TypeVar("Item")
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 16 << 20
 READ_BYTES = 16 << 20
 """A forged size must not take memory before the bytes are there."""
+MAX_PACKET_BYTES = 256 << 20
+"""The largest content of a packet: 16 million events, or four times a frame of 4096x3072 in 16 bit
+colour. Packets of cameras are a thousandth of it, and nothing else bounds what ZSTD grows to."""
+MAX_TABLE_BYTES = 16 << 20
+"""The packet table is but a hint: one of 300,000 packets is read, a longer one is done without."""
+PADDING_BYTES = 64
+"""What a writer may leave behind a FlatBuffer to bring it to a multiple of its alignment."""
 LZ4_RATIO = 255
 """No LZ4 block grows by more."""
 COMPRESSIONS = ("none", "LZ4", "LZ4 high", "ZSTD", "ZSTD high")
 
 
-class BrokenTableError(Exception):
-    """A position in a FlatBuffer that points out of it; turned into `FormatError` by callers."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One stream as the header names it: ``kind`` is ``EVTS``, ``FRME``, ``IMUS``, ``TRIG`` ..."""
+    """One stream as the header names it.
+
+    ``kind`` is ``EVTS``, ``FRME``, ``IMUS``, ``TRIG`` ...; ``source`` is the camera it comes from.
+    """
 
     number: int
     kind: str
     size: tuple[int, int] | None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +70,12 @@ class Header:
 
 
 class Packet(NamedTuple):
-    """A packet: its place among all, its byte, its stream, and its content, decompressed."""
+    """A packet: its place among all, its byte, its stream, and its content as it is stored."""
 
     number: int
     offset: int
     stream: int
-    body: bytes
+    stored: bytes
 
 
 def read_header(source: Source) -> Header:
@@ -130,14 +138,15 @@ def _streams(xml: bytes) -> tuple[Stream, ...]:
         size = None
         if re.fullmatch(r"[1-9]\d{0,4}", width) and re.fullmatch(r"[1-9]\d{0,4}", height):
             size = (int(width), int(height))
-        streams.append(Stream(int(name), kind, size))
+        source = node.findtext("./node[@name='info']/attr[@key='source']", "").strip()
+        streams.append(Stream(int(name), kind, size, source))
     return tuple(streams)
 
 
 def packets(
     source: Source, header: Header, wanted: Collection[int], *, start: tuple[int, int] | None = None
 ) -> Iterator[Packet]:
-    """Yield the packets of the ``wanted`` streams; others are passed over without decompressing.
+    """Yield the packets of the ``wanted`` streams, not decompressed; others are passed over.
 
     Parameters
     ----------
@@ -151,8 +160,11 @@ def packets(
     Raises
     ------
     FormatError
-        At a packet that is cut or damaged, with its number and byte; those before were yielded.
+        At a packet that is cut or whose head is damaged, so that the next one is not found, with
+        its number and byte; those before were yielded.
     """
+    if not wanted:
+        return
     known = {stream.number for stream in header.streams}
     number, offset = (0, header.start) if start is None else start
     stop = header.stop if header.stop is not None else source.size
@@ -173,16 +185,37 @@ def packets(
             if stream not in known or (stop is not None and after > stop):
                 raise _fault(source, number, offset, "its head is damaged", "corrupt")
             if stream in wanted:
+                if size > MAX_PACKET_BYTES:
+                    raise _fault(source, number, offset, f"it has {size} bytes", "corrupt")
                 with source.faults():
                     stored = _read(file, size)
                 if len(stored) < size:
                     raise _fault(source, number, offset, "the file ends in it", "truncated")
-                try:
-                    body = decompress(stored, header.compression)
-                except (RuntimeError, EOFError, ValueError, MemoryError, BrokenTableError) as err:
-                    raise _fault(source, number, offset, str(err), "corrupt") from err
-                yield Packet(number, offset, stream, body)
+                yield Packet(number, offset, stream, stored)
             number, offset = number + 1, after
+
+
+def parsed(
+    source: Source, header: Header, packet: Packet, parse: Callable[[bytes], Item]
+) -> Item | FormatError:
+    """Return what a packet holds, or what is wrong with it; the next one is not concerned.
+
+    Parameters
+    ----------
+    source : Source
+    header : Header
+    packet : Packet
+    parse : callable
+        ``parse(content)``; raises BrokenTableError.
+    """
+    try:
+        return parse(decompress(packet.stored, header.compression))
+    except (RuntimeError, EOFError, ValueError, MemoryError, BrokenTableError) as err:
+        msg = (
+            f"expected packet {packet.number} to be whole, got one that cannot be decoded ({err}); "
+            "--on-error skip leaves it out"
+        )
+        return FormatError(msg, path=source, offset=packet.offset, reason="corrupt")
 
 
 TABLE_ROW = np.dtype(
@@ -200,19 +233,15 @@ def expected_elements(source: Source, header: Header, stream: int) -> int:
     try:
         with source.open() as file, source.faults():
             file.seek(header.stop)
-            stored = _read(file, source.size - header.stop)
-        table = rows(decompress(stored, header.compression), b"FTAB", TABLE_ROW)
+            stored = _read(file, min(source.size - header.stop, MAX_TABLE_BYTES + 1))
+        body = decompress(stored, header.compression, limit=MAX_TABLE_BYTES)
+        table = rows(body, b"FTAB", TABLE_ROW)
     except (RuntimeError, EOFError, ValueError, MemoryError, BrokenTableError):
         return 0  # FormatError is a ValueError
     here = table["elements"][table["packet"] & 0xFFFFFFFF == stream]
     if here.size and (here.min() < 0 or here.max() > source.size * LZ4_RATIO):
         return 0
     return min(int(here.sum()), source.size * LZ4_RATIO // 16)
-
-
-def damaged(source: Source, packet: Packet, why: object) -> FormatError:
-    """Return the error for a packet whose content is not what it should be."""
-    return _fault(source, packet.number, packet.offset, str(why), "corrupt")
 
 
 def _fault(source: Source, number: int, offset: int, why: str, reason: str) -> FormatError:
@@ -233,125 +262,58 @@ def _read(file: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def decompress(stored: bytes, compression: int) -> bytes:
-    """Return the content of a packet."""
+def decompress(stored: bytes, compression: int, *, limit: int = MAX_PACKET_BYTES) -> bytes:
+    """Return the content of a packet, a FlatBuffer with its size in front.
+
+    No more is decompressed than it says it has, and not more than ``limit``.
+
+    Raises
+    ------
+    BrokenTableError, RuntimeError
+        If it is damaged, longer than ``limit``, or not as long as it says.
+    """
     if compression == 0:
-        return stored
-    if compression <= 2:
-        return _lz4(stored)
-    zstandard = require("zstandard", extra="aedat4", purpose="reading AEDAT4 files with ZSTD")
-    parts = []
-    try:
-        reader = zstandard.ZstdDecompressor().stream_reader(stored)
-        while part := reader.read(1 << 20):
-            parts.append(part)
-    except zstandard.ZstdError as err:
-        raise BrokenTableError(str(err)) from err
-    return b"".join(parts)
-
-
-def _lz4(stored: bytes) -> bytes:
-    frame = require("lz4.frame", extra="aedat4", purpose="reading AEDAT4 files with LZ4")
-    # Where the frame states its size, that much is taken at once.
-    states_size = len(stored) > 14 and stored[4] & 0x08
-    if states_size and int.from_bytes(stored[6:14], "little") > LZ4_RATIO * len(stored):
-        msg = "its LZ4 frame claims more than it can hold"
+        body, more = stored, False
+    else:
+        body, more = (_lz4 if compression <= 2 else _zstd)(stored, limit)
+    said = _said(body, limit)
+    if more or not said <= len(body) <= said + PADDING_BYTES:
+        got = len(body) if len(body) < said else "more"
+        msg = f"expected {said} bytes, as it says, got {got}"
         raise BrokenTableError(msg)
-    body: bytes = frame.decompress(stored)
     return body
 
 
-class Table:
-    """One table of a FlatBuffer; every access is checked."""
-
-    __slots__ = ("_at", "_data", "_fields")
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data, self._at = data, at
-        back = self._unpack("<i", at)
-        slots = at - back
-        size = self._unpack("<H", slots)
-        if size < 4 or size % 2:
-            msg = "a FlatBuffer table without fields"
-            raise BrokenTableError(msg)
-        if slots + size > len(data):
-            msg = "a FlatBuffer table runs out of its packet"
-            raise BrokenTableError(msg)
-        self._fields = struct.unpack_from(f"<{size // 2 - 2}H", data, slots + 4)
-
-    def _unpack(self, form: str, at: int) -> int:
-        if not 0 <= at <= len(self._data) - struct.calcsize(form):
-            msg = "a FlatBuffer position points out of its packet"
-            raise BrokenTableError(msg)
-        value: int = struct.unpack_from(form, self._data, at)[0]
-        return value
-
-    def number(self, field: int, form: str, default: int) -> int:
-        """Return an integer field."""
-        place = self._fields[field] if field < len(self._fields) else 0
-        return self._unpack(form, self._at + place) if place else default
-
-    def vector(self, field: int, item: int) -> tuple[int, int]:
-        """Return where a vector's items start and how many there are, of ``item`` bytes each."""
-        place = self._fields[field] if field < len(self._fields) else 0
-        if not place:
-            return 0, 0
-        at = self._at + place
-        at += self._unpack("<I", at)
-        count = self._unpack("<I", at)
-        if at + 4 + count * item > len(self._data):
-            msg = "a FlatBuffer vector runs out of its packet"
-            raise BrokenTableError(msg)
-        return at + 4, count
-
-
-def root(data: bytes, kind: bytes) -> Table:
-    """Return the root table of a FlatBuffer with its size in front."""
-    if len(data) < 12 or int.from_bytes(data[:4], "little") > len(data) - 4:
-        msg = "a FlatBuffer is shorter than it says"
+def _said(body: bytes, limit: int) -> int:
+    """Return how many bytes a FlatBuffer with its size in front says it has."""
+    said = 4 + int.from_bytes(body[:4], "little")
+    if said > limit:
+        msg = f"expected at most {limit} bytes, got a packet of {said}"
         raise BrokenTableError(msg)
-    if data[8:12] != kind:
-        msg = f"expected a FlatBuffer {kind.decode()}, got {data[8:12]!r}"
-        raise BrokenTableError(msg)
-    return Table(data, 4 + int.from_bytes(data[4:8], "little"))
+    return said
 
 
-def rows(data: bytes, kind: bytes, fields: np.dtype[Any]) -> NDArray[Any]:
-    """Return a vector of tables as a structured array: IMU samples, triggers.
-
-    Parameters
-    ----------
-    data : bytes
-        A packet.
-    kind : bytes
-        Its FlatBuffer identifier.
-    fields : dtype
-        Names and types of the tables' fields, in the order of the schema; absent ones are zero.
-    """
-    at, count = root(data, kind).vector(0, 4)
-    content = np.frombuffer(data, np.uint8)
-    places = at + 4 * np.arange(count, dtype=np.int64)
-    tables = places + _gather(content, places, "<u4")
-    slots = tables - _gather(content, tables, "<i4")
-    sizes = _gather(content, slots, "<u2")
-    found = np.zeros(count, fields)
-    for number, name in enumerate(fields.names or ()):
-        has = sizes >= 6 + 2 * number
-        place = np.zeros(count, np.int64)
-        place[has] = _gather(content, slots[has] + 4 + 2 * number, "<u2")
-        has = place != 0
-        found[name][has] = _gather(content, (tables + place)[has], fields[name].str, raw=True)
-    return found
+def _lz4(stored: bytes, limit: int) -> tuple[bytes, bool]:
+    frame = require("lz4.frame", extra="aedat4", purpose="reading AEDAT4 files with LZ4")
+    decoder = frame.LZ4FrameDecompressor()
+    # Nearly all packets are done with that: to ask for their size first costs a third more.
+    body: bytes = decoder.decompress(stored, min(4 * len(stored), limit))
+    if not decoder.eof:
+        left = _said(body, min(limit, LZ4_RATIO * len(stored))) + PADDING_BYTES - len(body)
+        body += decoder.decompress(b"", max(left, 0))
+    return body, not decoder.eof
 
 
-def _gather(
-    content: NDArray[np.uint8], places: NDArray[np.int64], form: str, *, raw: bool = False
-) -> NDArray[Any]:
-    """Return the numbers at these bytes; int64 unless ``raw``."""
-    form_of = np.dtype(form)
-    if places.size and not (places.min() >= 0 and places.max() <= content.size - form_of.itemsize):
-        msg = "a FlatBuffer position points out of its packet"
-        raise BrokenTableError(msg)
-    taken = content[places[:, None] + np.arange(form_of.itemsize)]
-    values = np.ascontiguousarray(taken).view(form_of)[:, 0]
-    return values if raw else values.astype(np.int64)
+def _zstd(stored: bytes, limit: int) -> tuple[bytes, bool]:
+    zstandard = require("zstandard", extra="aedat4", purpose="reading AEDAT4 files with ZSTD")
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(stored)
+        body = reader.read(4)
+        left = _said(body, limit) + PADDING_BYTES - len(body)
+        parts = [body]
+        while left > 0 and (part := reader.read(min(left, 1 << 20))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts), bool(reader.read(1))
+    except zstandard.ZstdError as err:
+        raise BrokenTableError(str(err)) from err

@@ -96,8 +96,14 @@ class JaerHeader:
     start: int
 
 
-def read_header(source: Source) -> JaerHeader:
+def read_header(source: Source, stride: int) -> JaerHeader:
     """Read lines up to the first that is no text: a record may begin with ``#`` too.
+
+    Parameters
+    ----------
+    source : Source
+    stride : int
+        Bytes of a record.
 
     Raises
     ------
@@ -105,6 +111,7 @@ def read_header(source: Source) -> JaerHeader:
         If there is no end to the header, or compressed content is damaged in it.
     """
     start, names = 0, {"version": "", "chip": "", "interface": ""}
+    lines = [b"", b""]
     patterns = {
         "version": rb"#!AER-DAT(\S+)",
         "chip": rb"#\s*AEChip:\s*(\S+)",
@@ -115,8 +122,10 @@ def read_header(source: Source) -> JaerHeader:
             line = file.readline(LINE_BYTES)
             if not _TEXT.fullmatch(line):
                 _refuse_cut(line, source, start)
+                start -= _of_record(lines, source, start, stride)
                 break
             start += len(line)
+            lines = [lines[0] or line, line]
             for name, pattern in patterns.items():
                 if not names[name] and (match := re.match(pattern, line)):
                     names[name] = match[1].decode("latin-1").strip()
@@ -126,6 +135,21 @@ def read_header(source: Source) -> JaerHeader:
             msg = f"expected records after the header, got {start} bytes of text"
             raise FormatError(msg, path=source, offset=0, reason="bad_header")
     return JaerHeader(names["version"], names["chip"], names["interface"], start)
+
+
+def _of_record(lines: list[bytes], source: Source, start: int, stride: int) -> int:
+    """Return the length of the last line if it is the beginning of the first record, else 0.
+
+    A record may read as a line of text, ``#`` and the end of it. The records fill the rest of the
+    file; where its size is not known, the lines of a header end alike.
+    """
+    first, last = lines
+    if first is last or len(last) > stride or last.endswith(b"\r\n"):
+        return 0
+    if source.size is None:
+        return len(last) if first.endswith(b"\r\n") else 0
+    rest = source.size - start
+    return len(last) if rest % stride and (rest + len(last)) % stride == 0 else 0
 
 
 def _refuse_cut(line: bytes, source: Source, start: int) -> None:

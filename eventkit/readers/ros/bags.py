@@ -1,15 +1,18 @@
-"""Bags: which topics there are, and their messages in time order, through `rosbags`.
+"""Bags: which topics there are, and their messages in time order.
 
-Whatever `rosbags` raises at damaged bytes becomes a `FormatError`. It reads from the index at the
-end of a file; where that is missing (a recorder that was killed, a copy that was cut) and the
-caller keeps what is whole, `eventkit.readers.ros.salvage` reads in the order of the file instead.
+`rosbags` reads the index at the end of a file, and `eventkit.readers.ros.indexed` the messages;
+whatever is raised at damaged bytes becomes a `FormatError`. Where there is no index (an MCAP file
+may be written without, a recorder was killed, a copy was cut), `eventkit.readers.ros.salvage`
+reads in the order of the file instead; where it is damaged, only for a caller that keeps what is
+whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,11 +21,21 @@ from urllib.parse import quote
 from eventkit._optional import require
 from eventkit.errors import EventKitError, FormatError
 from eventkit.readers.ros import salvage as ros_salvage
+from eventkit.readers.ros.chunks import ChunkError
+from eventkit.readers.ros.indexed import Bag1File, McapFile, has_index, profile_of
 from eventkit.sources import Source
 
 ROS1_MAGIC = b"#ROSBAG V"
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+Lost = Callable[[FormatError], None]
+"""Told of what is damaged where the container says what follows."""
+
+
+def pass_over(_: FormatError) -> None:
+    """Pass over what is damaged: another pass over the same messages tells of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +84,13 @@ class Bag(Protocol):
         """Why a bag is read without its index."""
         ...
 
-    def messages(self, topics: Collection[str], *, start: int | None = None) -> Iterator[Message]:
-        """Yield messages of some topics, recorded at ``start`` nanoseconds or later."""
+    def messages(
+        self, topics: Collection[str], *, start: int | None = None, lost: Lost | None = None
+    ) -> Iterator[Message]:
+        """Yield messages of some topics, recorded at ``start`` nanoseconds or later.
+
+        Damaged chunks are told to ``lost``, and the next one follows; without it they are raised.
+        """
         ...
 
 
@@ -114,17 +132,22 @@ def open_bag(source: Source, *, keep_whole: bool) -> Bag:
     if kind is None:
         msg = "expected a ROS bag (#ROSBAG, MCAP, or SQLite with a table of topics), got other data"
         raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
+    if kind == "mcap" and not has_index(source):
+        bag = SequentialBag.open(source, kind)
+        if bag.fault is not None and not keep_whole:
+            raise bag.fault
+        return bag
     try:
         return IndexedBag.open(source, kind)
     except FormatError as err:
         if not keep_whole or kind == "folder":
             raise
-        return SalvagedBag.open(source, kind, err)
+        return SequentialBag.open(source, kind, err)
 
 
 @dataclass(slots=True)
 class IndexedBag:
-    """A bag as `rosbags` reads it."""
+    """A bag as its index says."""
 
     source: Source
     kind: str
@@ -163,9 +186,12 @@ class IndexedBag:
         """``1`` or ``2``."""
         return 1 if self.kind == "bag" else 2
 
-    def messages(self, topics: Collection[str], *, start: int | None = None) -> Iterator[Message]:
+    def messages(
+        self, topics: Collection[str], *, start: int | None = None, lost: Lost | None = None
+    ) -> Iterator[Message]:
         """Yield messages in the order of their times; opens the file anew."""
-        reader = _reader(self.source, self.kind)
+        tell = None if lost is None else partial(_tell_lost, self.source, lost)
+        reader = _reader(self.source, self.kind, tell)
         number = 0
         try:
             with _Faults(self.source, "the index of the bag"):
@@ -189,60 +215,84 @@ class IndexedBag:
 
 
 @dataclass(slots=True)
-class SalvagedBag:
-    """A bag without a sound index, in the order of the file."""
+class SequentialBag:
+    """A bag without a sound index, in the order of the file.
+
+    ``fault`` is what is wrong with the file, raised after all that is whole.
+    """
 
     source: Source
     kind: str
     topics: dict[str, Topic]
     fault: FormatError | None
+    ros: int
     ordered: bool = False
 
     @classmethod
-    def open(cls, source: Source, kind: str, fault: FormatError) -> SalvagedBag:
-        """Read the file once for its topics."""
+    def open(cls, source: Source, kind: str, fault: FormatError | None = None) -> SequentialBag:
+        """Read the file once for its topics, and for what is wrong with it."""
         counts: dict[tuple[str, str], int] = {}
-        for record in ros_salvage.records(source, kind):
-            key = (record.topic, _full(record.type))
-            counts[key] = counts.get(key, 0) + 1
+        damage: list[ChunkError] = []
+        ros = 1 if kind == "bag" or (kind == "mcap" and profile_of(source) == "ros1") else 2
+        try:
+            for record in ros_salvage.records(source, kind, damage.append):
+                if _serialised(record.encoding, ros):
+                    key = (record.topic, _full(record.type))
+                    counts[key] = counts.get(key, 0) + 1
+        except ChunkError as err:
+            damage.append(err)
+        except FormatError as err:  # what is compressed around it
+            fault = fault or err
         topics: dict[str, Topic] = {}
         for (name, type_), count in counts.items():
             topics.setdefault(name, Topic(name, type_, count))
-        return cls(source, kind, topics, fault)
+        if fault is None and damage:
+            fault = _fault(source, "the bag", damage[0])
+        return cls(source, kind, topics, fault, ros)
 
     @property
     def path(self) -> str:
         """For messages."""
         return self.source.name
 
-    @property
-    def ros(self) -> int:
-        """``1`` or ``2``."""
-        return 1 if self.kind == "bag" else 2
-
-    def messages(self, topics: Collection[str], *, start: int | None = None) -> Iterator[Message]:
+    def messages(
+        self, topics: Collection[str], *, start: int | None = None, lost: Lost | None = None
+    ) -> Iterator[Message]:
         """Yield what is whole, then raise what is wrong with the file."""
-        for record in ros_salvage.records(self.source, self.kind):
-            topic = self.topics.get(record.topic)
-            if topic is None or record.topic not in topics or _full(record.type) != topic.type:
-                continue
-            if start is None or record.time_ns >= start:
-                yield Message(record.topic, record.time_ns, record.data)
+        tell = partial(_tell_lost, self.source, lost or pass_over)
+        with suppress(ChunkError):  # which is the fault
+            for record in ros_salvage.records(self.source, self.kind, tell):
+                topic = self.topics.get(record.topic)
+                if topic is None or record.topic not in topics or _full(record.type) != topic.type:
+                    continue
+                late = start is None or record.time_ns >= start
+                if late and _serialised(record.encoding, self.ros):
+                    yield Message(record.topic, record.time_ns, record.data)
         if self.fault is not None:
             fault = self.fault
             raise FormatError(fault.message, path=fault.path, reason=fault.reason)
 
 
-def _reader(source: Source, kind: str) -> Any:
+def _serialised(encoding: str, ros: int) -> bool:
+    """Return whether the messages of a channel are those of ROS1 or ROS2; others say nothing."""
+    return encoding in ("", "ros1" if ros == 1 else "cdr")
+
+
+def _tell_lost(source: Source, lost: Lost, err: ChunkError) -> None:
+    lost(_fault(source, "the chunks of the bag", err))
+
+
+def _reader(source: Source, kind: str, lost: Callable[[ChunkError], None] | None = None) -> Any:
     path = source.local()
     if kind == "bag":
-        return require("rosbags.rosbag1", extra="ros", purpose="ROS bags").Reader(path)
-    rosbag2 = require("rosbags.rosbag2", extra="ros", purpose="ROS bags")
-    plugins = rosbag2.Reader.STORAGE_PLUGINS
-    if kind == "folder":
-        return plugins["dir"](path)
+        return Bag1File(path, lost)
     if kind == "mcap":
-        return plugins[".mcap"](path)
+        return McapFile(path, lost)
+    plugins = require("rosbags.rosbag2", extra="ros", purpose="ROS bags").Reader.STORAGE_PLUGINS
+    if kind == "folder":
+        reader = plugins["dir"](path)
+        reader.STORAGE_PLUGINS = reader.STORAGE_PLUGINS | {"mcap": partial(McapFile, lost=lost)}
+        return reader
     # It puts the name into a URI as it is.
     return plugins[".db3"](Path(quote(str(path))))
 
@@ -294,11 +344,15 @@ class _Faults:
             return
         if isinstance(err, EventKitError | PermissionError | FileNotFoundError):
             return
-        why = str(err) or type(err).__name__
-        cut = any(word in why for word in ("Truncated", "Got only", "not indexed", "end magic"))
-        msg = (
-            f"expected {self._what} to be whole, got damaged data ({why}); copy the file again, "
-            "or --on-error skip keeps what can be read"
-        )
-        reason = "truncated" if cut else "corrupt"
-        raise FormatError(msg, path=self._source.name, reason=reason) from err
+        raise _fault(self._source, self._what, err) from err
+
+
+def _fault(source: Source, what: str, err: Exception) -> FormatError:
+    why = str(err) or type(err).__name__
+    cut = ("Truncated", "Got only", "not indexed", "end magic", "the file ends")
+    msg = (
+        f"expected {what} to be whole, got damaged data ({why}); copy the file again, "
+        "or --on-error skip keeps what can be read"
+    )
+    reason = "truncated" if any(word in why for word in cut) else "corrupt"
+    return FormatError(msg, path=source.name, reason=reason)

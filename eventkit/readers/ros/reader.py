@@ -19,7 +19,7 @@ from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.ros import packets as ros_packets
 from eventkit.readers.ros import sides as ros_sides
-from eventkit.readers.ros.bags import Bag, Topic, kind_of, open_bag
+from eventkit.readers.ros.bags import Bag, Topic, kind_of, open_bag, pass_over
 from eventkit.readers.ros.messages import EVENT_PACKETS, MessageError
 from eventkit.readers.ros.packets import Decoder, EventMessage
 from eventkit.readers.ros.topics import check_definition, choose
@@ -73,7 +73,7 @@ def _open(source: Source, options: ReadOptions, name: str) -> Recording:
     chosen = choose(bag, options)
     notes = chosen.notes
     if bag.fault is not None:
-        notes.append("the index of the bag is damaged: it is read in the order of the file")
+        notes.append("the bag or its index is damaged: it is read in the order of the file")
     first, stream, offset = None, None, 0
     if chosen.events is not None:
         check_definition(bag, chosen.events)
@@ -114,8 +114,9 @@ def _open(source: Source, options: ReadOptions, name: str) -> Recording:
 
 def _first(bag: Bag, topic: Topic, on_error: OnError) -> EventMessage | None:
     """Return the first message, for the geometry and the clock."""
+    lost = None if on_error == "raise" else pass_over
     try:
-        for number, message in enumerate(bag.messages([topic.name])):
+        for number, message in enumerate(bag.messages([topic.name], lost=lost)):
             try:
                 return _parse(bag, topic, message.data, number)
             except FormatError:
@@ -152,7 +153,7 @@ class _Mark:
 class _Batch:
     """Messages that are decoded at once."""
 
-    mark: _Mark
+    mark: _Mark | None
     messages: list[EventMessage] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     bound: int = 0
@@ -172,8 +173,9 @@ class _Decode:
         start = mark if isinstance(mark, _Mark) else None
         decoder = Decoder() if start is None else start.decoder.copy()
         batch: _Batch | None = None
+        lost: list[FormatError] = []
         try:
-            for time_ns, nth, number, message in self._messages(start):
+            for time_ns, nth, number, message in self._messages(start, lost):
                 if batch is None:
                     batch = _Batch(_Mark(time_ns, nth, number, decoder.copy()))
                 if message is None:
@@ -183,20 +185,29 @@ class _Decode:
                 batch.numbers.append(number)
                 batch.bound += ros_packets.bound(message)
                 if batch.bound >= INDEX_EVENTS:
-                    yield self._decoded(batch, decoder, buffer)
+                    yield self._decoded(batch, lost, decoder, buffer)
                     batch = None
         except FormatError:
-            if batch is not None:
-                yield self._decoded(batch, decoder, buffer)
+            if batch is not None or lost:
+                yield self._decoded(batch or _Batch(None), lost, decoder, buffer)
             raise
-        if batch is not None:
-            yield self._decoded(batch, decoder, buffer)
+        if batch is not None or lost:
+            yield self._decoded(batch or _Batch(None), lost, decoder, buffer)
 
-    def _messages(self, start: _Mark | None) -> Iterator[tuple[int, int, int, EventMessage | None]]:
-        """Yield time, number among those of that time, number, and the message or its damage."""
+    def _messages(
+        self, start: _Mark | None, lost: list[FormatError]
+    ) -> Iterator[tuple[int, int, int, EventMessage | None]]:
+        """Yield time, number among those of that time, number, and the message or its damage.
+
+        ``lost`` receives damaged chunks, unless the first fault is the end.
+        """
         latest, nth = -1, 0
         number = 0 if start is None else start.number - start.nth
-        found = self.bag.messages([self.topic.name], start=start.time_ns if start else None)
+        found = self.bag.messages(
+            [self.topic.name],
+            start=start.time_ns if start else None,
+            lost=None if self.on_error == "raise" else lost.append,
+        )
         for message in found:
             nth = nth + 1 if message.time_ns == latest else 0
             latest = message.time_ns
@@ -218,10 +229,14 @@ class _Decode:
                 raise
             return None
 
-    def _decoded(self, batch: _Batch, decoder: Decoder, buffer: Buffer) -> RawChunk:
+    def _decoded(
+        self, batch: _Batch, lost: list[FormatError], decoder: Decoder, buffer: Buffer
+    ) -> RawChunk:
         room = buffer.room(batch.bound)
         end, words = 0, 0
-        skipped = Counter({"damaged message": batch.damaged} if batch.damaged else {})
+        damage = {"damaged message": batch.damaged, "damaged chunk": len(lost)}
+        skipped = Counter({reason: count for reason, count in damage.items() if count})
+        lost.clear()
         for message in batch.messages:
             count, others = decoder.decode(message, room.part(end, batch.bound))
             end += count

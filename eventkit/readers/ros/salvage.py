@@ -1,14 +1,12 @@
-"""Messages of a bag whose index is missing or damaged, in the order of the file.
+"""Messages of a bag in the order of the file, where there is no index to go by.
 
 Recorders write the index last, so a recording that was killed and a copy that was cut have none,
-while nearly all of their messages are whole. Layouts: http://wiki.ros.org/Bags/Format/2.0 and
-https://mcap.dev/spec; ROS2's ``.db3`` is SQLite. Everything ends in silence at the first byte that
-cannot be right; the caller knows that something is wrong and says so.
+while nearly all of their messages are whole; and MCAP files may be written without one, or with
+messages of ROS1. Layouts: see `eventkit.readers.ros.chunks`; ROS2's ``.db3`` is SQLite.
 """
 
 from __future__ import annotations
 
-import bz2
 import io
 import shutil
 import struct
@@ -16,166 +14,184 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-from eventkit._optional import require
+from eventkit.errors import FormatError
+from eventkit.readers.ros import chunks
+from eventkit.readers.ros.chunks import ChunkError, EndError, Record, take, u32
 from eventkit.sources import Source
 
-CHUNK_BYTES = 1 << 30
-"""A chunk that says it is longer, compressed or not, is damaged: recorders write 0.8 to 16 MB."""
+Lost = Callable[[ChunkError], None]
+
+_DAMAGE = (ValueError, KeyError, IndexError, struct.error, OverflowError)
 
 
-class Record(NamedTuple):
-    """One message and where it belongs."""
+def records(source: Source, kind: str, lost: Lost) -> Iterator[Record]:
+    """Yield the whole messages of a ``bag``, ``mcap`` or ``db3`` up to the damage.
 
-    topic: str
-    type: str
-    time_ns: int
-    data: bytes
+    Parameters
+    ----------
+    source : Source
+    kind : str
+    lost : callable
+        Told of a chunk that is damaged inside; the next one follows.
 
-
-def records(source: Source, kind: str) -> Iterator[Record]:
-    """Yield the whole messages of a ``bag``, ``mcap`` or ``db3`` up to the damage."""
+    Raises
+    ------
+    ChunkError
+        Where nothing says what follows; all before it was yielded. A database ends in silence.
+    FormatError
+        Where what the bag is compressed with is damaged.
+    """
     if kind == "db3":
         yield from _db3(source)
         return
     walk = _bag if kind == "bag" else _mcap
     try:
-        with source.open() as file:
-            yield from walk(file)
-    except (ValueError, KeyError, IndexError, struct.error, UnicodeDecodeError, OverflowError):
-        return
+        with source.open() as file, source.faults():
+            yield from walk(file, lost)
+    except (ChunkError, FormatError):
+        raise
+    except _DAMAGE as err:
+        raise ChunkError(str(err) or type(err).__name__) from err
 
 
-class _Cut(ValueError):
-    """The bytes end here, or stop making sense."""
+def _chunk(file: Any, end: int, lost: Lost, inside: Iterator[Record]) -> Iterator[Record]:
+    """Yield the records of a chunk that ends at a known byte; damage in it is told."""
+    try:
+        yield from inside
+    except _DAMAGE as err:
+        chunks.go_to(file, end - 1)
+        if not file.read(1):  # it is cut: nothing follows
+            raise
+        lost(err if isinstance(err, ChunkError) else ChunkError(str(err) or type(err).__name__))
+    chunks.go_to(file, end)
 
 
-def _take(file: BinaryIO, size: int) -> bytes:
-    if size > CHUNK_BYTES:
-        raise _Cut
-    # In parts: a size that is a lie must not be allocated at once.
-    parts: list[bytes] = []
-    left = size
-    while left and (part := file.read(min(left, 1 << 20))):
-        parts.append(part)
-        left -= len(part)
-    if left:
-        raise _Cut
-    return b"".join(parts)
+# ROS1
 
 
-# ROS1: records of header (fields "name=value"), data; both with their length before them.
-
-
-def _bag(file: BinaryIO) -> Iterator[Record]:
+def _bag(file: Any, lost: Lost) -> Iterator[Record]:
     file.readline(64)
     known: dict[int, tuple[str, str]] = {}
     while True:
-        header = _header(_take(file, _u32(_take(file, 4))))
-        size = _u32(_take(file, 4))
-        if header[b"op"] != b"\x05":
-            data = _take(file, size)
+        at = file.tell()
+        header = chunks.bag_header(take(file, u32(take(file, 4))))
+        size = u32(take(file, 4))
+        end = file.tell() + size
+        if header[b"op"] == b"\x05" and header[b"compression"] == b"none":
+            yield from _chunk(file, end, lost, _bag_records(_Part(file, size), size, known))
+        elif header[b"op"] == b"\x05":
+            yield from _chunk(file, end, lost, _bag_chunk(file, at, known))
+        else:
+            data = take(file, size)
             if header[b"op"] == b"\x07":
                 _learn(header, data, known)
-            continue
-        if header[b"compression"] == b"none":
-            yield from _bag_records(file, size, known)
-        else:
-            data = _unpacked(
-                _take(file, size), header[b"compression"].decode(), _u32(header[b"size"])
-            )
-            yield from _bag_records(io.BytesIO(data), len(data), known)
+
+
+def _bag_chunk(file: Any, at: int, known: dict[int, tuple[str, str]]) -> Iterator[Record]:
+    file.seek(at)
+    data = chunks.bag_chunk(file)[1]
+    yield from _bag_records(io.BytesIO(data), len(data), known)
 
 
 def _bag_records(file: Any, size: int, known: dict[int, tuple[str, str]]) -> Iterator[Record]:
     while size > 0:
-        length = _u32(_take(file, 4))
-        header = _header(_take(file, length))
-        inner = _u32(_take(file, 4))
-        data = _take(file, inner)
+        length = u32(take(file, 4))
+        header = chunks.bag_header(take(file, length))
+        inner = u32(take(file, 4))
+        data = take(file, inner)
         size -= 8 + length + inner
         if header[b"op"] == b"\x07":
             _learn(header, data, known)
         elif header[b"op"] == b"\x02":
-            seconds, nanoseconds = struct.unpack("<II", header[b"time"])
-            topic, type_ = known[_u32(header[b"conn"])]
-            yield Record(topic, type_, seconds * 10**9 + nanoseconds, data)
+            topic, type_ = known[u32(header[b"conn"])]
+            yield Record(topic, type_, chunks.bag_time(header), data)
 
 
 def _learn(header: dict[bytes, bytes], data: bytes, known: dict[int, tuple[str, str]]) -> None:
-    topic, type_ = header[b"topic"].decode(), _header(data)[b"type"].decode()
-    known[_u32(header[b"conn"])] = (topic, type_)
+    topic, type_ = header[b"topic"].decode(), chunks.bag_header(data)[b"type"].decode()
+    known[u32(header[b"conn"])] = (topic, type_)
 
 
-def _header(data: bytes) -> dict[bytes, bytes]:
-    fields, at = {}, 0
-    while at < len(data):
-        size = _u32(data[at : at + 4])
-        name, equals, value = data[at + 4 : at + 4 + size].partition(b"=")
-        if not equals or at + 4 + size > len(data):
-            raise _Cut
-        fields[name] = value
-        at += 4 + size
-    return fields
+# MCAP
 
 
-# MCAP: records of one byte of kind, eight of length, content.
+class _Channels:
+    """What the records of an MCAP file have told so far of schemas and channels."""
 
+    def __init__(self) -> None:
+        self._types: dict[int, str] = {}
+        self._known: dict[int, tuple[str, str, str]] = {}
 
-def _mcap(file: BinaryIO) -> Iterator[Record]:
-    _take(file, 8)
-    types: dict[int, str] = {}
-    known: dict[int, tuple[str, str]] = {}
-    yield from _mcap_records(file, types, known, inside=False)
-
-
-def _mcap_records(
-    file: Any, types: dict[int, str], known: dict[int, tuple[str, str]], *, inside: bool
-) -> Iterator[Record]:
-    while op := file.read(1):
-        (size,) = struct.unpack("<Q", _take(file, 8))
-        if op == b"\x02" and not inside:  # the footer
-            return
-        if op == b"\x06" and not inside:
-            yield from _mcap_chunk(file, size, types, known)
-            continue
-        data = _take(file, size)
-        if op == b"\x03":
-            types[struct.unpack_from("<H", data)[0]] = _string(data, 2)[0]
-        elif op == b"\x04":
+    def take(self, kind: int, data: bytes) -> Iterator[Record]:
+        """Learn from a record, or yield it if it is a message."""
+        if kind == chunks.SCHEMA:
+            self._types[struct.unpack_from("<H", data)[0]] = chunks.mcap_string(data, 2)[0]
+        elif kind == chunks.CHANNEL:
             channel, schema = struct.unpack_from("<HH", data)
-            known[channel] = (_string(data, 4)[0], types.get(schema, ""))
-        elif op == b"\x05":
+            topic, at = chunks.mcap_string(data, 4)
+            encoding = chunks.mcap_string(data, at)[0]
+            self._known[channel] = (topic, self._types.get(schema, ""), encoding)
+        elif kind == chunks.MESSAGE:
             channel, _, time = struct.unpack_from("<HIQ", data)
-            if len(data) < 22:
-                raise _Cut
-            topic, type_ = known[channel]
-            yield Record(topic, type_, time, data[22:])
+            topic, type_, encoding = self._known[channel]
+            yield Record(topic, type_, time, data[22:], encoding)
 
 
-def _mcap_chunk(
-    file: Any, size: int, types: dict[int, str], known: dict[int, tuple[str, str]]
-) -> Iterator[Record]:
-    head = _take(file, 32)
-    (unpacked,) = struct.unpack_from("<Q", head, 16)
-    method = _take(file, _u32(head[28:])).decode()
-    (stored,) = struct.unpack("<Q", _take(file, 8))
-    if stored != size - 40 - len(method):
-        raise _Cut
-    if method:
-        content = _unpacked(_take(file, stored), method, unpacked)
-        yield from _mcap_records(_Part(io.BytesIO(content), unpacked), types, known, inside=True)
-    else:  # a cut chunk still has whole messages
-        yield from _mcap_records(_Part(file, stored), types, known, inside=True)
+def _mcap(file: Any, lost: Lost) -> Iterator[Record]:
+    take(file, 8)
+    known = _Channels()
+    while True:
+        kind, size = chunks.mcap_head(file)
+        if kind == chunks.FOOTER:
+            return
+        if kind == -1:
+            msg = "the file ends before its footer"
+            raise ChunkError(msg)
+        if kind == chunks.CHUNK:
+            yield from _chunk(file, file.tell() + size, lost, _mcap_chunk(file, size, known))
+        elif kind in (chunks.SCHEMA, chunks.CHANNEL, chunks.MESSAGE):
+            data = take(file, size)
+            if kind == chunks.MESSAGE and size < 22:
+                msg = f"a message of {size} bytes"
+                raise ChunkError(msg)
+            yield from known.take(kind, data)
+        else:
+            _skip(file, kind, size)
 
 
-def _string(data: bytes, at: int) -> tuple[str, int]:
-    size = _u32(data[at : at + 4])
-    if at + 4 + size > len(data):
-        raise _Cut
-    return data[at + 4 : at + 4 + size].decode(), at + 4 + size
+def _skip(file: Any, kind: int, size: int) -> None:
+    """Pass over a record; attachments may be large. No record is of kind 0."""
+    if not kind:
+        msg = "a record of kind 0"
+        raise ChunkError(msg)
+    while size:
+        size -= len(take(file, min(size, 1 << 24)))
+
+
+def _mcap_chunk(file: Any, size: int, known: _Channels) -> Iterator[Record]:
+    at = file.tell()
+    try:
+        content = chunks.mcap_chunk(file, size)
+    except EndError:
+        file.seek(at + 28)
+        if take(file, u32(take(file, 4))):
+            raise
+        take(file, 8)  # it is not compressed, so that a part of it still has whole messages
+        yield from _mcap_plain(file, known)
+        raise
+    for kind, start, end in chunks.mcap_records(content):
+        yield from known.take(kind, content[start:end])
+
+
+def _mcap_plain(file: Any, known: _Channels) -> Iterator[Record]:
+    while (head := chunks.mcap_head(file))[0] in (chunks.SCHEMA, chunks.CHANNEL, chunks.MESSAGE):
+        data = take(file, head[1])
+        if head[0] == chunks.MESSAGE and len(data) < 22:
+            return
+        yield from known.take(head[0], data)
 
 
 # SQLite: rows one after the other until a page is missing.
@@ -235,38 +251,3 @@ class _Part:
         part = bytes(self._file.read(min(size, self._left)))
         self._left -= len(part)
         return part
-
-
-def _u32(data: bytes) -> int:
-    return int(struct.unpack("<I", data)[0])
-
-
-def _unpacked(data: bytes, method: str, size: int) -> bytes:
-    """Decompress at most ``size`` bytes."""
-    if size > CHUNK_BYTES:
-        raise _Cut
-    found: bytes
-    try:
-        if method == "bz2":
-            found = bz2.BZ2Decompressor().decompress(data, size)
-        elif method == "lz4":
-            lz4 = require("lz4.frame", extra="ros", purpose="ROS bags")
-            found = lz4.LZ4FrameDecompressor().decompress(data, size)
-        elif method == "zstd":
-            found = _zstd()(data, size)
-        else:
-            raise _Cut
-    except Exception as err:  # every library has its own, some plain RuntimeError
-        raise _Cut from err
-    if len(found) != size:
-        raise _Cut
-    return found
-
-
-def _zstd() -> Callable[[bytes, int], bytes]:
-    # What `rosbags` itself depends on; part of Python from 3.14 on.
-    import sys
-
-    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-    zstd = require(name, extra="ros", purpose="ROS bags")
-    return lambda data, size: bytes(zstd.ZstdDecompressor().decompress(data, size))

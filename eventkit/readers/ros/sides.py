@@ -12,28 +12,14 @@ from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.images.reader import decode_pixels
-from eventkit.readers.ros.bags import Bag, Message
+from eventkit.readers.ros.bags import Bag, Lost, Message, pass_over
 from eventkit.readers.ros.messages import IMU_DTYPE, Fields, MessageError, imu_row
 from eventkit.readers.ros.packets import Decoder, parse_packet
+from eventkit.readers.ros.pixels import ENCODINGS, fits, to_pixels
 from eventkit.triggers import CHANNEL_DTYPE
 
 Item = TypeVar("Item")
 
-# Encoding of sensor_msgs/image_encodings.hpp -> bytes of a value, values of a pixel, and which of
-# them in RGB order. The alpha channel carries no picture.
-_ENCODINGS: dict[str, tuple[int, int, tuple[int, ...]]] = {
-    "mono8": (1, 1, (0,)),
-    "8UC1": (1, 1, (0,)),
-    "mono16": (2, 1, (0,)),
-    "16UC1": (2, 1, (0,)),
-    "rgb8": (1, 3, (0, 1, 2)),
-    "bgr8": (1, 3, (2, 1, 0)),
-    "8UC3": (1, 3, (2, 1, 0)),  # OpenCV's order
-    "rgba8": (1, 4, (0, 1, 2)),
-    "bgra8": (1, 4, (2, 1, 0)),
-    "rgb16": (2, 3, (0, 1, 2)),
-    "bgr16": (2, 3, (2, 1, 0)),
-}
 _MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg"}
 
 
@@ -59,11 +45,11 @@ def read_frames(bag: Bag, topic: str, options: ReadOptions) -> tuple[Frames | No
     """
     recorded: list[int] = []
     found: list[tuple[int, _Image]] = []
-    for number, message in enumerate(options.whole(bag.messages([topic]))):
+    for number, message in enumerate(options.whole(bag.messages([topic], lost=options.book))):
         recorded.append(message.time_ns)
         with options.booking():
             image = _one(bag, message, number, _image_of(bag))
-            if image.encoding and image.encoding not in _ENCODINGS:
+            if image.encoding and image.encoding not in ENCODINGS:
                 return None, [f"images of {topic} are {image.encoding}, which is not read"]
             # The pixels of the first are looked at below, those of the others are let go.
             found.append((number, image._replace(data=memoryview(b"")) if found else image))
@@ -83,7 +69,8 @@ def read_frames(bag: Bag, topic: str, options: ReadOptions) -> tuple[Frames | No
 
     def reader(indices: Sequence[int]) -> Iterator[Picture]:
         wanted = [numbers[i] for i in indices]
-        return _pictures(bag, topic, wanted, clock, (shape[0], shape[1], shape[2]))
+        lost = None if options.strict else pass_over
+        return _pictures(bag, topic, wanted, clock, (shape[0], shape[1], shape[2]), lost)
 
     size = (int(shape[1]), int(shape[0]))
     kind = _suffix(first) if first.shape is None else ""
@@ -126,7 +113,7 @@ def _checked(
     bag: Bag, topic: str, parse: Callable[[Message], Item], options: ReadOptions
 ) -> Iterator[Item]:
     """Yield what the messages of a topic hold; a damaged one costs itself only."""
-    for number, message in enumerate(options.whole(bag.messages([topic]))):
+    for number, message in enumerate(options.whole(bag.messages([topic], lost=options.book))):
         with options.booking():
             yield _one(bag, message, number, parse)
 
@@ -156,15 +143,17 @@ def _raw(data: bytes, ros: int) -> _Image:
     encoding = fields.text()
     big, step = bool(fields.number("B")), fields.number("I")
     pixels = fields.blob()
-    width_bytes, values, picked = _ENCODINGS.get(encoding, (1, 1, (0,)))
-    if encoding in _ENCODINGS:
-        row = width * values * width_bytes
-        if not (height and width and row <= step and step * height <= len(pixels) + step - row):
-            msg = (
-                f"expected {height} rows of {row} bytes, got {len(pixels)} bytes in rows of {step}"
-            )
-            raise MessageError(msg)
-    shape = (height, width, len(picked))
+    known = ENCODINGS.get(encoding)
+    if known is None:
+        return _Image(stamp // 1000, encoding, (height, width, 1), step, big, pixels)
+    row = width * known.values * known.width_bytes
+    if not fits(known, width, height):
+        msg = f"expected a size that {encoding} can have, got {width}x{height}"
+        raise MessageError(msg)
+    if not (row <= step and step * height <= len(pixels) + step - row):
+        msg = f"expected {height} rows of {row} bytes, got {len(pixels)} bytes in rows of {step}"
+        raise MessageError(msg)
+    shape = (height, width, known.channels)
     return _Image(stamp // 1000, encoding, shape, step, big, pixels)
 
 
@@ -182,23 +171,13 @@ def _suffix(image: _Image) -> str:
     return next(kind for magic, kind in _MAGIC.items() if bytes(image.data[: len(magic)]) == magic)
 
 
-def _pixels(image: _Image) -> NDArray[Any]:
-    width_bytes, values, picked = _ENCODINGS[image.encoding]
-    assert image.shape is not None
-    height, width, _ = image.shape
-    dtype = np.dtype(f"{'>' if image.big else '<'}u{width_bytes}")
-    strides = (image.step, values * width_bytes, width_bytes)
-    view = np.ndarray((height, width, values), dtype, image.data, 0, strides)
-    native = dtype.newbyteorder("=")
-    return np.ascontiguousarray(view[:, :, list(picked)].astype(native, copy=False))
-
-
 def _pictures(
     bag: Bag,
     topic: str,
     wanted: list[int],
     recorded: NDArray[np.int64],
     shape: tuple[int, int, int],
+    lost: Lost | None,
 ) -> Iterator[Picture]:
     """Yield messages ``wanted``, by their place on the topic, in that order."""
     if not wanted:
@@ -209,7 +188,7 @@ def _pictures(
         number = int(np.searchsorted(recorded, start))
     waiting: dict[int, Picture] = {}
     needed, position = set(wanted), 0
-    for message in bag.messages([topic], start=start):
+    for message in bag.messages([topic], start=start, lost=lost):
         if number in needed:
             waiting[number] = _picture(bag, message, number, shape)
         number += 1
@@ -226,7 +205,9 @@ def _picture(bag: Bag, message: Message, number: int, shape: tuple[int, int, int
         encoded = bytes(image.data)
         picture = Picture(decode_pixels(encoded, path=bag.path), encoded)
     else:
-        picture = Picture(_pixels(image))
+        size = (image.shape[1], image.shape[0])
+        known = ENCODINGS[image.encoding]
+        picture = Picture(to_pixels(image.data, known, size, image.step, big=image.big))
     if picture.pixels.shape != shape:
         msg = f"expected an image of {shape}, got {picture.pixels.shape} in message {number}"
         raise FormatError(msg, path=bag.path, reason="bad_value")

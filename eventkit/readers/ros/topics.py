@@ -8,7 +8,7 @@ from eventkit.errors import FormatError, SettingsError
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.ros import messages as ros_messages
 from eventkit.readers.ros import packets as ros_packets
-from eventkit.readers.ros.bags import Bag, Topic
+from eventkit.readers.ros.bags import Bag, Topic, pass_over
 from eventkit.readers.ros.messages import EVENT_ARRAYS, EVENT_PACKETS, IMAGES, IMUS, MessageError
 
 
@@ -112,7 +112,7 @@ def _nearest(events: str, names: list[str]) -> str | None:
 def _encoding(bag: Bag, topic: Topic) -> str:
     """Return the encoding of the first message; empty where it cannot be read."""
     try:
-        message = next(iter(bag.messages([topic.name])), None)
+        message = next(iter(bag.messages([topic.name], lost=pass_over)), None)
         return "" if message is None else ros_packets.parse_packet(message.data, bag.ros).encoding
     except (FormatError, MessageError):
         return ""

@@ -1,0 +1,194 @@
+"""Records and chunks of ROS1 bags and MCAP files, with every size checked before it is believed.
+
+Layouts: http://wiki.ros.org/Bags/Format/2.0 and https://mcap.dev/spec. `rosbags` decompresses
+without a limit and walks what comes out of it record by record, so that 2 kB of a forged file take
+seconds and gigabytes; chunks are therefore opened here, whoever reads the index.
+"""
+
+from __future__ import annotations
+
+import bz2
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from eventkit._optional import require
+
+CHUNK_BYTES = 1 << 30
+"""A chunk that says it is longer is damaged: recorders write 0.8 to 16 MB."""
+UNPACKED_BYTES = 1 << 28
+"""The same for what a compressed chunk grows to: it is held in memory."""
+MAX_RATIO, FREE_BYTES = 1000, 1 << 26
+"""Above 64 MB a chunk may not grow by more: black pictures do, noise of a sensor never does."""
+
+FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 2, 3, 4, 5, 6, 8, 11
+MAGIC = b"\x89MCAP0\r\n"
+
+
+class ChunkError(ValueError):
+    """Bytes that end too early or make no sense; says why."""
+
+
+class EndError(ChunkError):
+    """A file that ends early."""
+
+
+class Record(NamedTuple):
+    """One message and where it belongs; ``encoding`` is how it is serialised, as MCAP says it."""
+
+    topic: str
+    type: str
+    time_ns: int
+    data: bytes
+    encoding: str = ""
+
+
+def take(file: Any, size: int) -> bytes:
+    """Read ``size`` bytes, in parts: a size that is a lie must not be allocated at once."""
+    if size > CHUNK_BYTES:
+        msg = f"a record of {size} bytes"
+        raise ChunkError(msg)
+    parts: list[bytes] = []
+    left = size
+    while left and (part := file.read(min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    if left:
+        msg = f"the file ends {left} bytes early"
+        raise EndError(msg)
+    return b"".join(parts)
+
+
+def go_to(file: Any, at: int) -> None:
+    """Seek to a byte that the file claims; systems refuse what no file can have."""
+    try:
+        file.seek(at)
+    except (OSError, OverflowError, ValueError) as err:
+        msg = f"the file ends before byte {at}"
+        raise EndError(msg) from err
+
+
+def u32(data: bytes) -> int:
+    """Return four bytes as a number."""
+    return int(struct.unpack("<I", data)[0])
+
+
+def unpacked(data: bytes, method: str, size: int) -> bytes:
+    """Decompress to exactly ``size`` bytes, and never to more."""
+    if size > UNPACKED_BYTES or size > max(FREE_BYTES, MAX_RATIO * len(data)):
+        msg = f"a chunk of {len(data)} bytes that grows to {size}"
+        raise ChunkError(msg)
+    try:
+        decoder = _decoder(method)
+        # One byte more than it should have tells a chunk that goes on.
+        found = decoder.decompress(data, size + 1)
+    except Exception as err:  # every library has its own, some plain RuntimeError
+        raise ChunkError(str(err)) from err
+    if len(found) != size or not decoder.eof:
+        msg = f"a chunk that does not grow to the {size} bytes it says"
+        raise ChunkError(msg)
+    return bytes(found)
+
+
+def _decoder(method: str) -> Any:
+    if method == "bz2":
+        return bz2.BZ2Decompressor()
+    if method == "lz4":
+        return require("lz4.frame", extra="ros", purpose="ROS bags").LZ4FrameDecompressor()
+    if method == "zstd":
+        # What `rosbags` itself depends on; part of Python from 3.14 on.
+        name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        return require(name, extra="ros", purpose="ROS bags").ZstdDecompressor()
+    msg = f"a compression {method!r}"
+    raise ChunkError(msg)
+
+
+# ROS1: records of header (fields "name=value"), data; both with their length before them.
+
+
+def bag_header(data: bytes) -> dict[bytes, bytes]:
+    """Take the header of a ROS1 record apart."""
+    fields, at = {}, 0
+    while at < len(data):
+        size = u32(data[at : at + 4])
+        name, equals, value = data[at + 4 : at + 4 + size].partition(b"=")
+        if not equals or at + 4 + size > len(data):
+            msg = "a header whose fields run out of it"
+            raise ChunkError(msg)
+        fields[name] = value
+        at += 4 + size
+    return fields
+
+
+def bag_chunk(file: Any) -> tuple[dict[bytes, bytes], bytes]:
+    """Read the header of the record that begins here, and what it holds, decompressed if chunk."""
+    header = bag_header(take(file, u32(take(file, 4))))
+    data = take(file, u32(take(file, 4)))
+    method = header.get(b"compression", b"none").decode()
+    if header[b"op"] != b"\x05" or method == "none":
+        return header, data
+    return header, unpacked(data, method, u32(header[b"size"]))
+
+
+def bag_time(header: dict[bytes, bytes]) -> int:
+    """Return the nanoseconds of a message."""
+    seconds, nanoseconds = struct.unpack("<II", header[b"time"])
+    return int(seconds) * 10**9 + int(nanoseconds)
+
+
+# MCAP: records of one byte of kind, eight of length, content.
+
+
+def mcap_head(file: Any) -> tuple[int, int]:
+    """Read the kind and the length of a record; (-1, 0) at the end of the file."""
+    kind = file.read(1)
+    return (kind[0], struct.unpack("<Q", take(file, 8))[0]) if kind else (-1, 0)
+
+
+def mcap_chunk(file: Any, size: int) -> bytes:
+    """Read what a chunk record of ``size`` bytes holds, decompressed and checked."""
+    head = take(file, 32)
+    length, crc = struct.unpack_from("<QI", head, 16)
+    method = take(file, u32(head[28:])).decode()
+    (stored,) = struct.unpack("<Q", take(file, 8))
+    if stored != size - 40 - len(method):
+        msg = f"a chunk of {size} bytes that says it holds {stored}"
+        raise ChunkError(msg)
+    data = take(file, stored)
+    content = unpacked(data, method, length) if method else data
+    if crc and zlib.crc32(content) != crc:
+        msg = "a chunk whose checksum does not fit"
+        raise ChunkError(msg)
+    return content
+
+
+def mcap_records(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (kind, first byte, byte after the last) of the records of a chunk.
+
+    A chunk holds schemas, channels and messages. Whatever else there is would be passed over in
+    steps of as little as nine bytes.
+    """
+    at, end = 0, len(content)
+    head = struct.Struct("<BQ")
+    while at < end:
+        if at + head.size > end:
+            msg = "a record that runs out of its chunk"
+            raise ChunkError(msg)
+        kind, size = head.unpack_from(content, at)
+        start = at + head.size
+        at = start + size
+        if at > end or kind not in (SCHEMA, CHANNEL, MESSAGE) or (kind == MESSAGE and size < 22):
+            msg = f"a record of kind {kind} and {size} bytes in a chunk"
+            raise ChunkError(msg)
+        yield kind, start, at
+
+
+def mcap_string(data: bytes, at: int) -> tuple[str, int]:
+    """Take a string, and return the byte behind it."""
+    size = u32(data[at : at + 4])
+    if at + 4 + size > len(data):
+        msg = "a text that runs out of its record"
+        raise ChunkError(msg)
+    return data[at + 4 : at + 4 + size].decode(), at + 4 + size
