@@ -7,7 +7,6 @@ bytes, not by its name. URLs (``s3://bucket/key`` ...) go through fsspec.
 from __future__ import annotations
 
 import errno
-import io
 import lzma
 import os
 import shutil
@@ -17,16 +16,17 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
+from eventkit.compression import SUFFIXES, compression_of, decompressed
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 
 PIECE_BYTES = 1 << 18
@@ -34,9 +34,6 @@ PIECE_BYTES = 1 << 18
 HEAD_BYTES = 1 << 16
 HOLE_BYTES = 512
 """So many zeros up to the end of a file are no records: space that was reserved and not filled."""
-
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
-COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 
 
 class Source:
@@ -132,8 +129,7 @@ class Source:
         """``gzip``, ``zstd``, ``bz2``, ``xz`` or empty."""
         if self.is_dir:
             return ""
-        head = self._stored_head[:6]
-        return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+        return compression_of(self._stored_head)
 
     @cached_property
     def _stored_head(self) -> bytes:
@@ -155,7 +151,7 @@ class Source:
         name = self._member if self._member is not None else self.name
         # Not by pathlib, which takes a tenth of the time of reading a small file.
         name = name.replace(os.sep, "/").rstrip("/").rpartition("/")[2]
-        if self.compression and name.lower().endswith(COMPRESSED_SUFFIXES):
+        if self.compression and name.lower().endswith(SUFFIXES):
             name = name[: name.rindex(".")]
         return name
 
@@ -196,10 +192,7 @@ class Source:
         """Open the content: binary, decompressed, seekable (backwards by reading again)."""
         if not self.compression:
             return self._open_stored()
-        return cast(
-            "BinaryIO",
-            io.BufferedReader(_Rewindable(self._open_stored, self._decompressed), PIECE_BYTES),
-        )
+        return decompressed(self._open_stored, self.compression)
 
     def read(self) -> bytes:
         """Return the whole content; for formats that are read whole anyway."""
@@ -366,20 +359,6 @@ class Source:
             raise SettingsError(msg)
         return open(self.name, "rb")
 
-    def _decompressed(self, stored: BinaryIO) -> _Stream:
-        if self.compression == "gzip":
-            import gzip
-
-            return gzip.GzipFile(fileobj=stored)
-        if self.compression == "bz2":
-            import bz2
-
-            return bz2.BZ2File(stored)
-        if self.compression == "xz":
-            return lzma.LZMAFile(stored)
-        zstandard = require("zstandard", extra="zstd", purpose="reading .zst files")
-        return _Zstd(stored, zstandard.ZstdDecompressor().decompressobj)
-
     def _zip(self) -> zipfile.ZipFile:
         assert self._archive is not None
         # A path is closed with the last member; a file that is passed in is left to its owner.
@@ -395,53 +374,6 @@ class Source:
             raise MissingDataError(msg)
 
 
-class _Stream(Protocol):
-    """A file that is read from the beginning."""
-
-    def read1(self, size: int = -1, /) -> bytes:
-        """Return what is there, up to ``size``; empty at the end only."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class _Zstd:
-    """A zstd file of one or more frames, which says so where it is cut.
-
-    ``zstandard.ZstdDecompressor.stream_reader`` ends a cut file without a word.
-    """
-
-    # A block of 4 bytes may hold 128 kB, so this is 32 MB at most.
-    FEED_BYTES = 1 << 10
-
-    def __init__(self, stored: BinaryIO, frame: Callable[[], Any]) -> None:
-        self._stored, self._new_frame = stored, frame
-        self._frame: Any = None
-        self._waiting = b""
-        self._ready = memoryview(b"")
-
-    def read1(self, size: int = -1, /) -> bytes:
-        while not self._ready:
-            data = self._waiting or self._stored.read(self.FEED_BYTES)
-            if not data and self._frame is not None:
-                msg = "the file ends within a zstd frame"
-                raise EOFError(msg)
-            if not data:
-                return b""
-            if self._frame is None:
-                self._frame = self._new_frame()
-            self._ready = memoryview(self._frame.decompress(data))
-            self._waiting = b""
-            if self._frame.eof:
-                self._waiting, self._frame = self._frame.unused_data, None
-        part = self._ready[: size if size >= 0 else None]
-        self._ready = self._ready[len(part) :]
-        return bytes(part)
-
-    def close(self) -> None:
-        self._ready = memoryview(b"")
-
-
 def _some(file: BinaryIO, size: int) -> bytes:
     """Read what is there, so that a fault further on does not take it along."""
     read = getattr(file, "read1", file.read)
@@ -452,56 +384,3 @@ def _some_into(file: BinaryIO, view: memoryview) -> int:
     """As `_some`, into a buffer."""
     read = getattr(file, "readinto1", None) or file.readinto  # type: ignore[attr-defined]
     return int(read(view))
-
-
-class _Rewindable(io.RawIOBase):
-    """A decompressed stream that seeks: forwards by reading, backwards by starting again."""
-
-    def __init__(
-        self, stored: Callable[[], BinaryIO], decompressed: Callable[[BinaryIO], _Stream]
-    ) -> None:
-        self._open, self._decompressed = stored, decompressed
-        self._begin()
-
-    def _begin(self) -> None:
-        self._stored = self._open()
-        self._stream = self._decompressed(self._stored)
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read1(len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            while self.read(PIECE_BYTES):
-                pass
-            offset += self._at
-        elif whence == io.SEEK_CUR:
-            offset += self._at
-        if offset < self._at:
-            self._end()
-            self._begin()
-        while self._at < offset and self.read(min(PIECE_BYTES, offset - self._at)):
-            pass
-        return self._at
-
-    def close(self) -> None:
-        if not self.closed:
-            self._end()
-        super().close()
-
-    def _end(self) -> None:
-        self._stream.close()
-        self._stored.close()

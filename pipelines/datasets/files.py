@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from eventkit.compression import SUFFIXES
 from eventkit.errors import MissingDataError, SettingsError
 from eventkit.readers import is_events, suffixes
-from eventkit.sources import COMPRESSED_SUFFIXES
 
 # Tables may be events or anything else beside them: these are looked into.
 _TABLES = (".txt", ".csv", ".npy", ".parquet")
@@ -197,7 +197,7 @@ def _relative(root: Path, path: Path) -> str:
 def suffix_of(name: str) -> str:
     """Return the suffix, lower case; of a compressed file the one before it."""
     path = PurePosixPath(name)
-    if path.suffix.lower() in COMPRESSED_SUFFIXES:
+    if path.suffix.lower() in SUFFIXES:
         path = path.with_suffix("")
     return path.suffix.lower()
 
@@ -205,6 +205,6 @@ def suffix_of(name: str) -> str:
 def stem_of(path: str) -> str:
     """Return the path without its suffix, nor that of a compression."""
     whole = PurePosixPath(path)
-    if whole.suffix.lower() in COMPRESSED_SUFFIXES and whole.with_suffix("").suffix:
+    if whole.suffix.lower() in SUFFIXES and whole.with_suffix("").suffix:
         whole = whole.with_suffix("")
     return str(whole.with_suffix(""))

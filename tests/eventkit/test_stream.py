@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,9 @@ def test_parts_as_they_come_are_the_whole(ev: Events, piece: int) -> None:
     assert Events.concatenate(recording(Decoder(ev, piece)).chunks()) == ev
 
 
-@pytest.mark.parametrize("options", [{"n": 0}, {"us": 0}, {"n": -1}, {"n": 1, "us": 1}, {"n": 1.5}, {"us": "3"}])
+@pytest.mark.parametrize(
+    "options", [{"n": 0}, {"us": 0}, {"n": -1}, {"n": 1, "us": 1}, {"n": 1.5}, {"us": "3"}]
+)
 def test_parts_of_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="n or us, a whole number of at least 1"):
         recording(Decoder(Events.empty(), 1)).chunks(**options)

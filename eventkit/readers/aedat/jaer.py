@@ -189,19 +189,11 @@ class Records:
         stride = self.kind.itemsize
         clock = Clock(32, state=state)
         begin = self.start if at is None else at
-        for offset, piece in self.source.pieces(PIECE_RECORDS * stride, start=begin):
-            whole = len(piece) // stride
-            records = piece[: whole * stride].view(self.kind)
+        for offset, piece in self.source.records(stride, PIECE_RECORDS * stride, start=begin):
+            records = piece.view(self.kind)
             before = clock.state
             times = clock.unwrap(records["t"].astype(np.int64))
             yield offset, before, records["a"].astype(np.uint32), times
-            if len(piece) != whole * stride:
-                msg = (
-                    f"expected records of {stride} bytes, got {len(piece) - whole * stride} bytes "
-                    "at the end: the file is cut; --on-error skip keeps the whole records"
-                )
-                at_byte = offset + whole * stride
-                raise FormatError(msg, path=self.source, offset=at_byte, reason="truncated")
 
     def whole(
         self, options: ReadOptions
