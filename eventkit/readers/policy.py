@@ -266,9 +266,10 @@ class Judge:
                 "or --on-error skip to drop and count such events"
             )
             raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="outside_sensor")
+        now, latest = int(raw.t[i]), int(high[i])
         msg = (
-            f"expected times that do not decrease, got {int(raw.t[i])} us after {int(high[i])} us "
+            f"expected times that do not decrease, got {now} us after {latest} us "
             f"at event {self.seen + i}; --on-error skip drops such events"
-            + (", repair moves them up" if high[i] - raw.t[i] <= JITTER_US else "")
+            + (", repair moves them up" if latest - now <= JITTER_US else "")
         )
         raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="backwards_time")

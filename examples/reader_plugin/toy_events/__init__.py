@@ -66,17 +66,13 @@ class ToyReader:
 def _decode(source: Source, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
     """Yield the events; a mark is the byte of a record, and enough to start again there."""
     start = mark if isinstance(mark, int) else HEADER_BYTES
-    for offset, piece in source.pieces(PIECE_BYTES, start=start):
-        whole, rest = divmod(len(piece), RECORD.itemsize)
-        records = piece[: whole * RECORD.itemsize].view(RECORD)
-        room = buffer.room(whole)
+    stride = RECORD.itemsize
+    for offset, piece in source.records(stride, PIECE_BYTES, start=start):
+        records = piece.view(RECORD)
+        room = buffer.room(records.size)
         room.x[:], room.y[:] = records["x"], records["y"]
         room.t[:], room.p[:] = records["t"], records["p"] != 0
-        yield RawChunk(*room, words=whole, offset=offset, stride=RECORD.itemsize, mark=offset)
-        if rest:
-            msg = f"expected records of {RECORD.itemsize} bytes, got {rest} bytes: the file is cut"
-            at = offset + whole * RECORD.itemsize
-            raise FormatError(msg, path=source, offset=at, reason="truncated")
+        yield RawChunk(*room, words=records.size, offset=offset, stride=stride, mark=offset)
 
 
 def write(events: Events, sensor_size: tuple[int, int], path: Path) -> None:
