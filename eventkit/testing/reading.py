@@ -61,7 +61,8 @@ def read_all(open_: Open, path: Path, on_error: OnError) -> Reading:
     except MissingDependencyError:
         raise
     except EventKitError as err:
-        error = err
+        # Its traceback would hold this frame, so itself, and 13 MB of columns until a collection.
+        error = err.with_traceback(None)
     seconds = time.perf_counter() - begun
     return Reading(Events.concatenate(parts), ledger, error, recording, seconds)
 
