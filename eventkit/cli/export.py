@@ -47,7 +47,9 @@ EVERY_S = 10.0
     help="Of times of SRC that do not say; told by evidence otherwise.",
 )
 @click.option("--columns", help="Order of columns of SRC without names, as txyp.")
-@click.option("--topic", help="Topic or stream of SRC, where there are several; EVENTS,FRAMES names both.")
+@click.option(
+    "--topic", help="Topic or stream of SRC, where there are several; EVENTS,FRAMES names both."
+)
 @click.option("--source-format", help="Name of the reader, where detection is wrong.")
 @click.option("--overwrite", is_flag=True, help="Replace DST.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -73,7 +73,10 @@ _READ_OPTIONS = (
         help="Of times that do not say; told by evidence otherwise.",
     ),
     click.option("--columns", metavar="ORDER", help="Of columns without names, as txyp."),
-    click.option("--topic", help="Of a bag, or the stream, where there are several; EVENTS,FRAMES names both."),
+    click.option(
+        "--topic",
+        help="Of a bag, or the stream, where there are several; EVENTS,FRAMES names both.",
+    ),
     click.option("--format", "format", help="Name of the reader, where detection is wrong."),
 )
 RGB_TIME_UNIT = click.option(
