@@ -8,12 +8,15 @@ from __future__ import annotations
 import io
 import lzma
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO, Protocol, cast
 
 from eventkit._optional import require
 
 SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 BUFFER_BYTES = 1 << 18
+XZ_MEMORY_BYTES = 1 << 28
+"""The highest preset, 9, needs 65 MB."""
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 
 
@@ -51,9 +54,10 @@ def _stream(stored: BinaryIO, kind: str) -> _Stream:
 
         return bz2.BZ2File(stored)
     if kind == "xz":
-        return lzma.LZMAFile(stored)
+        # `lzma.LZMAFile` takes as much memory as a forged header says, 4 GB at most.
+        return _Frames(stored, partial(lzma.LZMADecompressor, memlimit=XZ_MEMORY_BYTES))
     zstandard = require("zstandard", extra="zstd", purpose="reading .zst files")
-    return _Zstd(stored, zstandard.ZstdDecompressor().decompressobj)
+    return _Frames(stored, zstandard.ZstdDecompressor().decompressobj)
 
 
 class _Stream(Protocol):
@@ -66,13 +70,13 @@ class _Stream(Protocol):
     def close(self) -> None: ...
 
 
-class _Zstd:
-    """A zstd file of one or more frames, which says so where it is cut.
+class _Frames:
+    """A zstd or xz file of one or more frames, which says so where it is cut.
 
     ``zstandard.ZstdDecompressor.stream_reader`` ends a cut file without a word.
     """
 
-    # A block of 4 bytes may hold 128 kB, so this is 32 MB at most.
+    # A block of 4 bytes of zstd may hold 128 kB, so this is 32 MB at most.
     FEED_BYTES = 1 << 10
 
     def __init__(self, stored: BinaryIO, frame: Callable[[], Any]) -> None:
@@ -85,7 +89,7 @@ class _Zstd:
         while not self._ready:
             data = self._waiting or self._stored.read(self.FEED_BYTES)
             if not data and self._frame is not None:
-                msg = "the file ends within a zstd frame"
+                msg = "the file ends within a frame"
                 raise EOFError(msg)
             if not data:
                 return b""

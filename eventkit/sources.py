@@ -258,42 +258,34 @@ class Source:
         FormatError
             Behind the last whole record, if the file goes on.
         """
-        hole = None
-        if not zeros and self._filled is not None:
-            hole = max(start, self._filled + (start - self._filled) % stride)
-        for offset, piece in self.pieces(size - size % stride, start=start):
-            stop = piece.size if hole is None else min(piece.size, max(0, hole - offset))
-            whole = stop // stride * stride
-            if whole:
-                yield offset, piece[:whole]
-            if whole < piece.size:
-                got = f"{piece.size - whole} bytes at the end: the file is cut"
-                if offset + whole == hole:
-                    got = f"{(self.size or 0) - hole} zeros up to the end: the space was not filled"
-                msg = (
-                    f"expected records of {stride} bytes, got {got}; --on-error skip keeps the "
-                    "whole records"
-                )
-                raise FormatError(msg, path=self.name, offset=offset + whole, reason="truncated")
+        step = size - size % stride
+        # Records of zeros, from `held` to `stop`, wait for what follows: the end makes them a hole.
+        held = stop = start
+        rest, fault = 0, None
+        try:
+            for offset, piece in self.pieces(step, start=start):
+                rest = piece.size % stride
+                stop = offset + piece.size - rest
+                filled = stop if zeros else offset + _filled(piece[: stop - offset], stride)
+                if filled > offset:
+                    yield from _zeros(held, offset, step)
+                    yield offset, piece[: filled - offset]
+                    held = filled
+        except FormatError as err:
+            fault = err
+        if stop - held >= HOLE_BYTES:
+            got = f"{stop + rest - held} zeros up to the end: the space was not filled"
+            raise self._left_over(held, stride, got)
+        yield from _zeros(held, stop, step)
+        if fault is not None:
+            raise fault
+        if rest:
+            raise self._left_over(stop, stride, f"{rest} bytes at the end: the file is cut")
 
-    @cached_property
-    def _filled(self) -> int | None:
-        """Where the zeros begin that a local file ends in, if they are `HOLE_BYTES` or more."""
-        if not self.is_plain or self.is_dir:
-            return None
-        size = filled = self.size or 0
-        if size <= len(self.head):
-            filled = len(self.head.rstrip(b"\0"))
-        else:
-            with self.open() as file:
-                while filled:
-                    begin = max(0, filled - PIECE_BYTES)
-                    file.seek(begin)
-                    block = file.read(filled - begin).rstrip(b"\0")
-                    filled = begin + len(block)
-                    if block:
-                        break
-        return filled if size - filled >= HOLE_BYTES else None
+    def _left_over(self, at: int, stride: int, got: str) -> FormatError:
+        cure = "--on-error skip keeps the whole records"
+        msg = f"expected records of {stride} bytes, got {got}; {cure}"
+        return FormatError(msg, path=self.name, offset=at, reason="truncated")
 
     @contextmanager
     def faults(self, *, zipped: bool = False) -> Iterator[None]:
@@ -372,6 +364,22 @@ class Source:
         if self._member not in names:
             msg = f"{self.name}: no such member; there are {', '.join(names[:5])} ..."
             raise MissingDataError(msg)
+
+
+def _filled(piece: NDArray[np.uint8], stride: int) -> int:
+    """Return where the records of zeros begin that a piece ends in."""
+    if not piece.size or piece[-stride:].any():
+        return piece.size
+    for begin in reversed(range(0, piece.size, HEAD_BYTES)):
+        found = np.flatnonzero(piece[begin : begin + HEAD_BYTES])
+        if found.size:
+            return (begin + int(found[-1])) // stride * stride + stride
+    return 0
+
+
+def _zeros(start: int, stop: int, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    for offset in range(start, stop, size):
+        yield offset, np.zeros(min(size, stop - offset), np.uint8)
 
 
 def _some(file: BinaryIO, size: int) -> bytes:

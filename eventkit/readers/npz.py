@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, cast
 
-import numpy as np
-
 from eventkit.errors import EventKitError, FormatError, InvalidEventsError
 from eventkit.events import FIELD_NAMES, TimeUnit, field_names
 from eventkit.npy import BadArrayError, CutArrayError, read_npy
@@ -277,14 +275,15 @@ def _stored_size(source: Source) -> tuple[int, int] | None:
                 with archive.open(member) as file:
                     keys[name] = read_npy(file.read(_SMALL))
     if "sensor_size" in keys:
-        sides = keys["sensor_size"].ravel()
+        found = [keys["sensor_size"]]
     elif {"width", "height"} <= keys.keys():
-        sides = np.concatenate([keys["width"].ravel(), keys["height"].ravel()])
+        found = [keys["width"], keys["height"]]
     else:
         return None
-    known = sides.dtype.kind in "iuf" and sides.size == 2 and bool(np.all(sides == sides // 1))
-    if not known or not bool(np.all((sides > 0) & (sides <= 65536))):
-        got = "x".join(str(side) for side in sides.tolist()[:4])
+    numbers = all(array.dtype.kind in "iuf" for array in found)
+    sides = [side for array in found for side in array.ravel().tolist()] if numbers else []
+    if len(sides) != 2 or not all(side == side // 1 and 0 < side <= 65536 for side in sides):
+        got = "x".join(map(str, sides[:4])) or ", ".join(str(array.dtype) for array in found)
         msg = f"expected a sensor size (W, H) of 1x1 to 65536x65536, got {got}"
         raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
     return int(sides[0]), int(sides[1])

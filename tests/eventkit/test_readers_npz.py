@@ -458,3 +458,26 @@ def test_a_member_that_unpacks_to_more_than_it_can_is_refused(path: Path) -> Non
 
     with pytest.raises(FormatError):
         _ = eventkit.open(path).events
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"width": np.zeros(1, [("a", "i4")]), "height": np.array(3)},
+        {"width": np.array(1, "M8[us]"), "height": np.array(3, "m8[us]")},
+        {"sensor_size": np.array([1 + 1j, 2])},
+        {"sensor_size": np.array([np.nan, 2])},
+        {"sensor_size": np.array(["3", "4"])},
+    ],
+)
+def test_sizes_that_are_no_numbers_are_refused_or_noted(
+    tmp_path: Path, keys: dict[str, np.ndarray]
+) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=[0, 1], y=[0, 1], t=[0, 1], p=[0, 1], **keys)
+
+    with pytest.raises(FormatError, match="a sensor size"):
+        eventkit.open(path)
+    recording = eventkit.open(path, on_error="skip")
+    assert len(recording.events) == 2
+    assert [fault["reason"] for fault in recording.side_faults] == ["bad_header"]

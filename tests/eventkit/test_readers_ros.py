@@ -1233,6 +1233,29 @@ def test_a_chunk_of_mcap_that_grows_without_end_is_damaged(
     assert read_in_bounds(whole, path) == ["raise FormatError", "skip 400"]
 
 
+def test_a_chunk_of_more_records_than_any_has_is_damaged() -> None:
+    record = struct.pack("<BQ", chunks.SCHEMA, 0)
+
+    assert len(list(chunks.mcap_records(record * 1000))) == 1000
+    with pytest.raises(chunks.ChunkError, match="more than 131072 records"):
+        list(chunks.mcap_records(record * 131_073))
+
+
+def test_a_view_in_place_of_messages_is_refused(tmp_path: Path, sound: Events) -> None:
+    path = write_bag(tmp_path / "a.db3", "db3", event_messages(2, sound))
+    database = sqlite3.connect(path)
+    database.execute("ALTER TABLE messages RENAME TO rows")
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+    query = "SELECT i AS id, 1 AS topic_id, i AS timestamp, x'00' AS data FROM n"
+    database.execute(f"CREATE VIEW messages AS {endless} {query}")
+    database.commit()
+    database.close()
+
+    for policy in ("raise", "skip"):
+        with pytest.raises(FormatError, match=r"is a view and no table|got none"):
+            eventkit.open(path, on_error=policy)
+
+
 @pytest.mark.parametrize("method", ["bz2", "lz4", "zstd"])
 def test_nothing_grows_to_more_than_it_says(method: str) -> None:
     content = bytes(1 << 20)

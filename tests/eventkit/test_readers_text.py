@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import random
+import time
+from contextlib import suppress
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -521,3 +523,16 @@ def test_two_orders_are_never_chosen_between() -> None:
     assert possible_orders(np.array([[5.5, 1, 2, 1]])) == ["txyp"]
     assert possible_orders(np.array([[5.5, np.nan, 2, 1]])) == []
     assert text_head.SAMPLE_ROWS > 1000
+
+
+@pytest.mark.parametrize(
+    "first", [b"# a " + b"[" * 65_000, b"a,b,c,d" + b"[" * 65_000, b"#t " + b"[(" * 32_000]
+)
+def test_a_long_first_line_takes_no_long_time(tmp_path: Path, first: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(first + b"\n" + b"".join(b"%d,2,%d,1\n" % (i % 9, 5 * i) for i in range(99)))
+
+    begun = time.perf_counter()
+    with suppress(EventKitError):
+        eventkit.open(path)
+    assert time.perf_counter() - begun < 5  # it was half a minute

@@ -57,7 +57,7 @@ class _File:
     encoding: Encoding
     offset_us: int
     # Room and other words of the piece at an offset: counting costs a fifth of decoding, once.
-    counts: dict[int, _Counted] = field(default_factory=dict, kw_only=True)
+    counts: dict[tuple[int, int], _Counted] = field(default_factory=dict, kw_only=True)
 
     def decode(self, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
         """Yield the events of the file, a piece of it at a time."""
@@ -114,9 +114,9 @@ class _File:
         return sum(self._counted(at, self.encoding.words(piece))[0] for at, piece in pieces)
 
     def _counted(self, offset: int, words: NDArray[Any]) -> _Counted:
-        known = self.counts.get(offset)
+        known = self.counts.get((offset, words.size))
         if known is None:
-            known = self.counts[offset] = self.encoding.counted(words)
+            known = self.counts[offset, words.size] = self.encoding.counted(words)
         return known
 
     def triggers(self, options: ReadOptions) -> NDArray[Any]:

@@ -158,7 +158,7 @@ class IndexedBag:
     @classmethod
     def open(cls, source: Source, kind: str) -> IndexedBag:
         """Read the index."""
-        _check_pages(source, kind)
+        _check_databases(source, kind)
         reader = _reader(source, kind)
         topics: dict[str, Topic] = {}
         try:
@@ -297,8 +297,8 @@ def _reader(source: Source, kind: str, lost: Callable[[ChunkError], None] | None
     return plugins[".db3"](Path(quote(str(path))))
 
 
-def _check_pages(source: Source, kind: str) -> None:
-    """Refuse a database with a cut page at its end: SQLite fills that up with zeros in silence."""
+def _check_databases(source: Source, kind: str) -> None:
+    """Refuse a database with views, or with a cut page at its end, which SQLite fills up."""
     files = {"db3": [source.local()], "folder": sorted(source.path.glob("*.db3"))}
     for path in files.get(kind, []):
         with path.open("rb") as file:
@@ -310,6 +310,8 @@ def _check_pages(source: Source, kind: str) -> None:
                 f"{path.name}: the file is cut; --on-error skip keeps what can be read"
             )
             raise FormatError(msg, path=source.name, offset=size - size % page, reason="truncated")
+        with _Faults(source, "the database of the bag"):
+            ros_salvage.check_tables(path)
 
 
 def _full(type_: str) -> str:

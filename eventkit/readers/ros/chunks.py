@@ -23,6 +23,9 @@ UNPACKED_BYTES = 1 << 28
 MAX_RATIO, FREE_BYTES = 1000, 1 << 26
 """Above 64 MB a chunk may not grow by more: black pictures do, noise of a sensor never does."""
 
+MOST_RECORDS = 1 << 17
+"""Of one chunk; they are walked one by one. Chunks of 16 MB have some thousand."""
+
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 2, 3, 4, 5, 6, 8, 11
 MAGIC = b"\x89MCAP0\r\n"
 
@@ -170,9 +173,13 @@ def mcap_records(content: bytes) -> Iterator[tuple[int, int, int]]:
     A chunk holds schemas, channels and messages. Whatever else there is would be passed over in
     steps of as little as nine bytes.
     """
-    at, end = 0, len(content)
+    at, end, count = 0, len(content), 0
     head = struct.Struct("<BQ")
     while at < end:
+        count += 1
+        if count > MOST_RECORDS:
+            msg = f"more than {MOST_RECORDS} records in a chunk of {end} bytes"
+            raise ChunkError(msg)
         if at + head.size > end:
             msg = "a record that runs out of its chunk"
             raise ChunkError(msg)

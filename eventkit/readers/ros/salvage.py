@@ -12,7 +12,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -197,13 +197,38 @@ def _mcap_plain(file: Any, known: _Channels) -> Iterator[Record]:
 # SQLite: rows one after the other until a page is missing.
 
 
+def check_tables(path: Path) -> None:
+    """Refuse a database whose messages or topics are no tables: a view can go on for ever.
+
+    Raises
+    ------
+    ChunkError
+        For a view; what is damaged is left to whoever reads it.
+    """
+    import sqlite3
+
+    query = "SELECT name, type FROM sqlite_master WHERE name IN ('messages', 'topics')"
+    with closing(_database(path)) as connection, suppress(sqlite3.Error):
+        for name, kind in connection.execute(query).fetchmany(9):
+            if kind != "table":
+                msg = f"{name} is a {kind} and no table"
+                raise ChunkError(msg)
+
+
+def _database(path: Path) -> Any:
+    import sqlite3
+
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+
+
 def _db3(source: Source) -> Iterator[Record]:
     import sqlite3
 
     query = "SELECT topic_id, timestamp, data FROM messages ORDER BY id"
     with _whole_pages(source.local()) as path:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+        connection = _database(path)
         try:
+            check_tables(path)
             # Otherwise a file that is shorter than its header says is not read at all.
             connection.execute("PRAGMA writable_schema=ON")
             names = connection.execute("SELECT id, name, type FROM topics").fetchall()
@@ -211,7 +236,7 @@ def _db3(source: Source) -> Iterator[Record]:
             for topic, time, data in connection.execute(query):
                 if topic in known and isinstance(time, int) and isinstance(data, bytes):
                     yield Record(*known[topic], time, data)
-        except (sqlite3.Error, UnicodeDecodeError, OverflowError):
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError, ChunkError):
             return
         finally:
             connection.close()

@@ -19,6 +19,8 @@ _COMMENTS = ("#", "%")
 _WORDS = {"true": 1.0, "on": 1.0, "false": 0.0, "off": 0.0}
 _UNIT_IN_NAME = re.compile(r"(.+?)[ _]?[\[( _](us|ms|ns|s|sec|seconds|microseconds)[\])]?")
 _IN_BRACKETS = re.compile(r"(.*?) ?(?:\[.*\]|\(.*\))")
+_LONGEST_NAME, _LONGEST_COMMENT = 64, 4096
+"""What is longer says nothing, and takes the patterns above a time that grows with its square."""
 _SIDE = re.compile(r"[0-9]{1,5}")
 _UNITS: dict[str, TimeUnit] = {
     "us": "us",
@@ -127,6 +129,8 @@ def cell_number(token: str) -> float | None:
 
 def roles_of(names: list[str]) -> tuple[str, TimeUnit | None] | None:
     """Return the order that names give, and the unit where the name of the times has one."""
+    if len(names) > MOST_COLUMNS or any(len(name) > _LONGEST_NAME for name in names):
+        return None
     unit: TimeUnit | None = None
     plain = []
     for name in names:
@@ -137,8 +141,6 @@ def roles_of(names: list[str]) -> tuple[str, TimeUnit | None] | None:
             elif found := _IN_BRACKETS.fullmatch(word):
                 word = found[1]
         plain.append(word)
-    if len(plain) > MOST_COLUMNS:
-        return None
     try:
         roles = {name: column for column, name in field_names(tuple(plain)).items()}
     except InvalidEventsError:
@@ -178,6 +180,8 @@ def _take_header(head: Head, line: str, number: int, following: bytes) -> bool:
 
 def _take_comment(head: Head, text: str, number: int) -> None:
     """Take names, or a sensor size; which number is the width is believed if it is said."""
+    if len(text) > _LONGEST_COMMENT:
+        return
     names = _names(text.strip())
     if roles_of(names) is not None:
         head.names, head.named_in = names, f"the comment of line {number}"
@@ -196,7 +200,7 @@ def _names(line: str) -> list[str]:
     """Split a line of names; a unit in brackets belongs to the name before it."""
     names: list[str] = []
     for token in _split(line, _separator(line)):
-        if names and _IN_BRACKETS.fullmatch(token) and token[0] in "[(":
+        if names and token[:1] in ("[", "(") and token[-1:] in ("]", ")"):
             names[-1] += f" {token}"
         else:
             names.append(token)
