@@ -782,3 +782,11 @@ def test_a_header_that_claims_more_pixels_than_the_file_can_hold_is_refused(kind
 def test_only_four_kinds_of_images_are_handed_to_pillow(content: bytes) -> None:
     with pytest.raises(FormatError, match="expected an image"):
         decode_pixels(content + bytes(100), path="a")
+
+
+def test_more_pixels_than_any_camera_has_are_refused(tmp_path: Path) -> None:
+    """A palette of one bit: 59 kB that would take 1.4 GB."""
+    Image.new("1", (11_000, 11_000)).convert("P").save(tmp_path / "a.png", bits=1)
+
+    with pytest.raises(FormatError, match="11000x11000 pixels claimed by"):
+        eventkit.open(tmp_path / "a.png")

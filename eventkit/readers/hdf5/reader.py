@@ -217,11 +217,15 @@ def _decode(
                     yield _lost(stop - start, cleaner.mark)
                     cleaner.seen = stop
                     continue
-                columns = numbering.polarities_from_0(columns)
-                bytes_of = partial(_byte_of, file, layout, found["t"], start)
-                with faults(source):
-                    raw = cleaner.chunk(columns, locate=bytes_of, mark=cleaner.mark)
-                yield raw
+                # A chunk is read whole; what is made of it need not be that large.
+                for row in range(0, stop - start, INDEX_EVENTS):
+                    part = {name: rows[row : row + INDEX_EVENTS] for name, rows in columns.items()}
+                    bytes_of = partial(_byte_of, file, layout, found["t"], start + row)
+                    mark = None if row else cleaner.mark
+                    with faults(source):
+                        part = numbering.polarities_from_0(part)
+                        raw = cleaner.chunk(part, locate=bytes_of, mark=mark)
+                    yield raw
         if rows < max(claimed.values()):
             raise _cut(file, layout, claimed, rows)
 

@@ -17,6 +17,8 @@ _KINDS = ("PNG", "JPEG", "BMP", "TIFF")
 _DEEP = {"PNG": "png", "TIFF": "tiff"}
 """Kinds that may have 16 bit of colour, and FFmpeg's decoders for that: Pillow has 8 bit only."""
 
+MOST_PIXELS = 1 << 26
+"""Of one picture; a palette of one bit grows to four bytes each while it is decoded."""
 _MOST_FOR_A_BYTE = 2048
 """Bytes of pixels that one byte of a file can hold: deflate reaches 1032, no other comes near."""
 
@@ -55,8 +57,9 @@ def decode_pixels(data: bytes, *, path: Path | str) -> NDArray[Any]:
     try:
         # Named, since Pillow would hand some kinds of files to other programs.
         with pil.open(BytesIO(data), formats=_KINDS) as image:
-            claimed = image.width * image.height * len(image.getbands())
-            if claimed > _MOST_FOR_A_BYTE * len(data) + (1 << 20):
+            pixels = image.width * image.height
+            claimed = pixels * len(image.getbands())
+            if claimed > _MOST_FOR_A_BYTE * len(data) + (1 << 20) or pixels > MOST_PIXELS:
                 msg = f"{image.width}x{image.height} pixels claimed by {len(data)} bytes"
                 raise ValueError(msg)
             deep = _is_deep(image)
