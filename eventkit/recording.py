@@ -177,8 +177,9 @@ class Recording:
         Parameters
         ----------
         out : Columns, optional
-            Columns to decode into, with room for all; memory that was used before is faster by half
-            than fresh memory. The result are views of it, good until it is used again.
+            Columns to decode into; memory that was used before is faster by half than fresh memory.
+            The result are views of it, good until it is used again; without room for all, it is in
+            fresh memory instead.
         ledger : Ledger, optional
             Receives the counts.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -107,10 +108,13 @@ def describe(recording: Recording) -> dict[str, Any]:
     return facts
 
 
-def told(fault: dict[str, Any]) -> str:
-    """Return a booked fault as one line."""
-    at = "" if fault["offset"] is None else f" (byte {fault['offset']})"
-    return f"{fault['message']}{at}"
+def told(*faults: dict[str, Any]) -> list[str]:
+    """Return each booked fault once, as a line without the cure: it has been taken."""
+    lines = []
+    for fault in faults:
+        at = "" if fault["offset"] is None else f" (byte {fault['offset']})"
+        lines.append(f"{re.split('[;,] (?:or )?--on-error ', fault['message'])[0]}{at}")
+    return list(dict.fromkeys(lines))
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
@@ -151,6 +155,6 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             lines.append(
                 f"  {name:<10} " + ", ".join(f"{n:,} {r}" for r, n in ledger[name].items())
             )
-    lines += [f"  fault      {told(f)}" for f in (*ledger["faults"], *facts["side_faults"])]
+    lines += [f"  fault      {line}" for line in told(*ledger["faults"], *facts["side_faults"])]
     lines += [f"  note       {note}" for note in facts["notes"]]
     return lines

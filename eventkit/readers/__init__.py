@@ -40,6 +40,7 @@ _BUILT_IN = (
     "eventkit.readers.images.video:VideoReader",
     "eventkit.readers.images.reader:ImageFolderReader",
 )
+_TABLES = ("csv", "npy")
 # What takes nearly anything of its suffix is asked after the readers of other packages.
 _LAST = ("eventkit.readers.text.reader:TextReader", "eventkit.readers.atis:AtisReader")
 
@@ -113,16 +114,32 @@ def find_reader(source: Source, *, format: str | None = None) -> tuple[Reader, s
         why = _recognised(reader, source)
         if why is not None:
             return reader, why
+    if not source.is_dir and not source.head:
+        msg = "expected a recording, the file is empty; copy it again"
+        raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
+    for reader in readers():
+        if reader.name in _TABLES and source.suffix in reader.suffixes and not source.is_dir:
+            # A table that is none of events as it stands: its reader knows what is missing.
+            return reader, f"suffix {source.suffix}"
+    raise _unknown(source)
+
+
+def _unknown(source: Source) -> FormatError | UnsupportedFormatError:
     known = ", ".join(sorted({suffix for reader in readers() for suffix in reader.suffixes}))
     if source.suffix in suffixes("events") and not source.is_dir:
         msg = (
             f"expected the content of a {source.suffix} recording, got first bytes "
             f"{source.head[:48]!r}; is the file cut or renamed? --format names the format"
         )
-        raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
-    got = "a folder without recordings" if source.is_dir else source.suffix or "no suffix"
+        return FormatError(msg, path=source.name, offset=0, reason="bad_header")
+    if source.is_dir:
+        got = "a folder without images; name a file in it, or `eventkit convert` takes all of it"
+    elif source.suffix == ".zip":
+        got = f".zip; name a file in it as zip://MEMBER::{source}"
+    else:
+        got = source.suffix or "no suffix"
     msg = f"{source}: expected one of {known} or a folder of images, got {got}"
-    raise UnsupportedFormatError(msg)
+    return UnsupportedFormatError(msg)
 
 
 def _named(source: Source, format: str) -> Reader:

@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
-from eventkit.errors import EventKitError, FormatError, InvalidEventsError, SettingsError
+from eventkit.errors import EventKitError, FormatError, InvalidEventsError
 from eventkit.events import TimeUnit, field_names
 from eventkit.readers import geometry, notes
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.readers.table import Cleaner, bytes_from, check_types
-from eventkit.readers.time_unit import guess_unit
+from eventkit.readers.time_unit import guess_unit, settled_unit
 from eventkit.recording import Recording
 from eventkit.sources import Source
 
@@ -141,16 +141,12 @@ def _unit(
     kind = table.schema_arrow.field(name).type
     typed = getattr(kind, "unit", None)
     if typed in _UNITS:
-        if given not in (None, typed):
-            msg = (
-                f"expected no --time-unit but {typed}, which column {name!r} of type {kind} says, "
-                f"got {given}; leave it out"
-            )
-            raise SettingsError(msg)
-        return cast("TimeUnit", typed), []
+        said = cast("TimeUnit", typed)
+        settled_unit(given, said, where=f"column {name!r} of type {kind}", name=source.name)
+        return said, []
     text = (stored or b"").decode("ascii", "replace")
-    if given is None and text in _UNITS:
-        given = text
+    if text in _UNITS:
+        given = settled_unit(given, text, where="the metadata key t_unit", name=source.name)
     sample = _first_times(table, name, source, strict=options.strict)
     unit, why = guess_unit(sample, given=given, name=source.name)
     return unit, notes.of_unit(unit, why if given is None and sample.size else "", sample.dtype)

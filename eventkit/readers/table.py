@@ -192,6 +192,14 @@ def lower_polarity(values: NDArray[Any]) -> int:
     return -1 if signed > zeros else 0
 
 
+def foreign_sign(values: NDArray[Any]) -> float | None:
+    """Return the first polarity that is none, if there are so many that it is no damage."""
+    odd = ~np.isin(values, (1, lower_polarity(values)))
+    if values.size < _ROWS_THAT_TELL or float(odd.mean()) <= _MANY_SIGNS:
+        return None
+    return float(values[int(np.argmax(odd))])
+
+
 def _places(values: NDArray[Any], origin: int) -> tuple[NDArray[Any], Bad]:
     """Return integers, uint16 where all fit; the sensor check judges the others one by one."""
     bad: Bad = None

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit.errors import FormatError
+from eventkit.errors import FormatError, SettingsError
 from eventkit.events import TimeUnit
 
 UNITS: dict[TimeUnit, float] = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
@@ -100,6 +100,31 @@ def _in_whole(t: NDArray[Any], parts: float) -> bool | None:
     return bool(np.mean(np.abs(scaled - np.rint(scaled)) <= slack) >= 0.98)
 
 
+def settled_unit(
+    given: TimeUnit | None, stated: TimeUnit | None, *, where: str, name: str
+) -> TimeUnit | None:
+    """Return the unit that the caller or the file says; None if neither does.
+
+    Parameters
+    ----------
+    given, stated : {"us", "s", "ms", "ns"}, optional
+        What the caller says, and the file.
+    where : str
+        Where the file says it, for the error.
+    name : str
+        Name of the file, for the error.
+
+    Raises
+    ------
+    SettingsError
+        If they differ: times by the wrong one would be off by a thousand.
+    """
+    if given is not None and stated is not None and given != stated:
+        msg = f"{name}: expected no --time-unit but {stated}, as {where} says, got {given}; drop it"
+        raise SettingsError(msg)
+    return given if given is not None else stated
+
+
 def microseconds(
     t: NDArray[Any], unit: TimeUnit
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
@@ -169,10 +194,10 @@ def _of_integers(t: NDArray[Any], name: str) -> tuple[TimeUnit, str]:
     if rate * 1e6 > FASTEST:
         raise _undecided(rate, "integers", name)
     if rate * 1e6 >= LIVELY:
-        return "us", f"times are integers, {rate * 1e6:.2g} events/s"
+        return "us", f"times are integers, {rate * 1e6:.2g} events/s in the first rows"
     return "us", (
-        f"times are integers, though {rate * 1e6:.2g} events/s are few; as nanoseconds they were "
-        f"{rate * 1e9:.2g}"
+        f"times are integers, though {rate * 1e6:.2g} events/s in the first rows are few; as "
+        f"nanoseconds they were {rate * 1e9:.2g}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import eventkit
-from eventkit.errors import FormatError
+from eventkit.errors import FormatError, SettingsError
 
 N = 1000
 X, Y = np.arange(N) % 30, np.arange(N) % 20
@@ -71,7 +72,6 @@ def test_the_first_fault_is_the_one_that_is_named(tmp_path: Path, kind: str) -> 
         _ = opened(write(tmp_path / f"a.{kind}", p, t=t)).events
 
 
-# A table without names, as npy has, is refused before: no column can be the polarity.
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("csv", "npy")])
 @pytest.mark.parametrize("values", [(1, 2), (0, 255)])
 def test_polarities_of_another_kind_end_the_reading_under_every_policy(
@@ -88,3 +88,46 @@ def test_polarities_of_another_kind_end_the_reading_under_every_policy(
         recording = opened(path, on_error=policy)
         assert len(recording.events) < 2
         assert "which is no damage" in recording.ledger.faults[0]["message"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+@pytest.mark.parametrize("values", [(1, 2), (0, 255)])
+def test_polarities_of_another_kind_are_refused_where_columns_are_told_by_their_values(
+    tmp_path: Path, kind: str, values: tuple[int, int]
+) -> None:
+    path = write(tmp_path / f"a.{kind}", np.array(values)[np.arange(N) % 2])
+
+    with pytest.raises(FormatError, match="which is no damage"):
+        _ = opened(path).events
+    for policy in ("skip", "repair"):
+        try:
+            kept = len(opened(path, on_error=policy).events)
+        except FormatError:
+            kept = 0
+        assert kept < 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("csv", lambda path: path.write_text("x,y,t_us,p\n1,2,3,1\n")),
+        ("parquet", lambda path: write(path, np.ones(N, np.int8), t=T.astype("m8[ns]"))),
+        ("h5", lambda path: units(write(path, np.ones(N, np.int8)), "us")),
+    ],
+)
+def test_a_unit_that_the_file_states_is_not_overridden(
+    tmp_path: Path, kind: str, make: Callable[[Path], object]
+) -> None:
+    path = tmp_path / f"a.{kind}"
+    make(path)
+
+    _ = opened(path).events
+    with pytest.raises(SettingsError, match="expected no --time-unit but"):
+        _ = opened(path, time_unit="s").events
+
+
+def units(path: Path, unit: str) -> Path:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "a") as file:
+        file["events/t"].attrs["units"] = unit
+    return path

@@ -38,7 +38,7 @@ from eventkit.readers.mat_numbers import Numbering
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import INDEX_EVENTS, EventStream
 from eventkit.readers.table import Cleaner
-from eventkit.readers.time_unit import UNITS, guess_unit
+from eventkit.readers.time_unit import UNITS, guess_unit, settled_unit
 from eventkit.recording import Recording
 from eventkit.sources import Source
 
@@ -144,11 +144,13 @@ def _unit(file: File, layout: Layout, options: ReadOptions) -> tuple[TimeUnit, s
     """Tell the unit of the times: given, said, fitting the index, or by the times themselves."""
     given = options.time_unit
     dset = layout.datasets(file)["t"]
-    if given is None and layout.form == "columns":
+    if layout.form == "columns":
         for key in ("units", "unit"):
-            said = str(file.attribute(dset, key)).strip().lower()
-            if said in _SPELT:
-                return _SPELT[said], f"attribute {key!r} of {dset.name}"
+            said = _SPELT.get(str(file.attribute(dset, key)).strip().lower())
+            where = f"attribute {key!r} of {dset.name}"
+            if said is not None:
+                settled_unit(given, said, where=where, name=file.source.name)
+                return said, where
     if given is not None:
         return given, ""
     rows = layout.rows(file)

@@ -17,9 +17,9 @@ from eventkit.events import TimeUnit
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.column_order import by_places, check_order, possible_orders
 from eventkit.readers.geometry import Geometry, settle
-from eventkit.readers.table import lower_polarity
+from eventkit.readers.table import foreign_sign, lower_polarity
 from eventkit.readers.text.head import Head, cell_number, read_head, roles_of
-from eventkit.readers.time_unit import guess_unit
+from eventkit.readers.time_unit import guess_unit, settled_unit
 from eventkit.sources import Source
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -96,14 +96,22 @@ def read_layout(source: Source, options: ReadOptions) -> Layout:
     FormatError
         If it is no text, or its columns or the unit of its times cannot be told.
     SettingsError
-        If ``options.columns`` is no order.
+        If ``options.columns`` is no order, or the file states another unit than the caller.
     """
     head = read_head(source.head)
     if head is None or (not head.rows and head.names is None):
         raise _no_rows(source)
     geometry = settle(source, options.sensor_size, (head.size, head.size_why))
     order, why, named_unit = _order(head, options.columns, geometry.size, source)
-    times, stated = _times(head, order), options.time_unit or named_unit
+    where = f"the name of the times in {head.named_in}"
+    stated = settled_unit(options.time_unit, named_unit, where=where, name=source.name)
+    times, signs = _times(head, order), _polarities(head, order)
+    if (odd := foreign_sign(signs)) is not None:
+        msg = (
+            f"expected p as {{0, 1}} or {{-1, 1}}, got {odd:g} and others in many of the first "
+            f"{signs.size} rows, which is no damage: convert them first"
+        )
+        raise FormatError(msg, path=source.name, offset=head.start, reason="bad_value")
     unit, unit_why = guess_unit(times, given=stated, name=source.name)
     return Layout(
         separator=head.separator,
@@ -116,7 +124,7 @@ def read_layout(source: Source, options: ReadOptions) -> Layout:
         geometry=geometry,
         plain=_plain_separator(head, source) if unit == "us" and len(order) == 4 else "",
         row_bytes=head.bytes / max(head.lines, 1),
-        low=lower_polarity(_polarities(head, order)),
+        low=lower_polarity(signs),
     )
 
 
