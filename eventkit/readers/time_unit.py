@@ -33,6 +33,7 @@ ENOUGH = 100
 """Events from which on a rate says something."""
 DIFFERENT = 16
 """Whole numbers that seconds or milliseconds would hardly have."""
+NEARLY_ALL = 0.98
 TOO_LATE = 10**17
 LONGEST_S = 1e10
 """Past this a number is no count of seconds: 317 years; clocks since 1970 stand at 1.8e9."""
@@ -78,9 +79,13 @@ def guess_unit(t: NDArray[Any], *, given: TimeUnit | None, name: str) -> tuple[T
     sound = t[np.isfinite(t)] if t.dtype.kind == "f" else t
     if not sound.size:
         return ("s", "floats without an event") if t.dtype.kind == "f" else ("us", "no event")
-    latest = float(np.median(np.abs(sound.astype(np.float64))))
-    if latest >= TOO_LATE:
+    late = np.abs(sound.astype(np.float64)) >= TOO_LATE
+    if late.mean() >= NEARLY_ALL:
+        latest = float(np.median(np.abs(sound.astype(np.float64))))
         return "ns", f"times of {latest:.1e} are past the year 3000 in any other unit"
+    # Where rows are shifted from a lost byte on, most may be: what stands before it tells the unit.
+    sound = sound[~late]
+    latest = float(np.median(np.abs(sound.astype(np.float64))))
     if t.dtype.kind != "f":
         return _of_integers(sound, name)
     # One damaged time must not decide, and a start at exactly 0.0 is common.
@@ -97,7 +102,7 @@ def _in_whole(t: NDArray[Any], parts: float) -> bool | None:
     if float(np.median(slack)) > 0.05:
         return None
     scaled = exact * parts
-    return bool(np.mean(np.abs(scaled - np.rint(scaled)) <= slack) >= 0.98)
+    return bool(np.mean(np.abs(scaled - np.rint(scaled)) <= slack) >= NEARLY_ALL)
 
 
 def settled_unit(

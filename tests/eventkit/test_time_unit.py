@@ -65,6 +65,14 @@ def test_single_damaged_times_do_not_decide() -> None:
             assert guess_unit(spoilt, given=None, name="")[0] == wanted
 
 
+def test_what_stands_before_shifted_rows_tells_the_unit() -> None:
+    shifted = US.copy()
+    shifted[500:] = NS_SINCE_1970
+
+    assert guess_unit(shifted, given=None, name="")[0] == "us"
+    assert guess_unit(US + NS_SINCE_1970, given=None, name="")[0] == "ns"
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
 @pytest.mark.parametrize(("unit", "wanted"), [("s", 3_000_000), ("ms", 3000), ("us", 3), ("ns", 0)])
 def test_times_are_brought_to_microseconds(dtype: str, unit: str, wanted: int) -> None:
