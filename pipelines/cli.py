@@ -11,6 +11,7 @@ import click
 
 from eventkit._optional import check_installed
 from eventkit.cli.options import BOX, RGB_TIME_UNIT, SIZE, read_options
+from eventkit.cli.run import GO_ON, exit_codes
 from eventkit.clip_settings import ClipSettings
 from eventkit.homography import load_homography
 from eventkit.representations import COUNT_DTYPES
@@ -112,6 +113,7 @@ def _run_options(command: Any) -> Any:
 @click.option("--strict", is_flag=True, help="Stop at the first bad recording.")
 @click.option("--max-bad", type=_Percent(), default="100%", help="Fail if more recordings are bad.")
 @_run_options
+@exit_codes(go_on=GO_ON)
 def convert(
     sources: tuple[Path, ...],
     out: Path,
@@ -207,6 +209,7 @@ def _balance(outcome: Outcome) -> str:
     "--shard-bytes", type=click.IntRange(min=1 << 16), default=256 << 20, show_default=True
 )
 @_run_options
+@exit_codes(go_on=GO_ON)
 def shard(
     store: Path,
     out: Path,

@@ -28,6 +28,7 @@ from pipelines.receipts import (
     remove_temporaries,
 )
 from pipelines.scan import ReadSettings, ScanJob, raise_fault, scan_all
+from pipelines.scan_notes import scan_notes
 
 
 @dataclass(slots=True)
@@ -213,6 +214,7 @@ def _convert_outcome(
     notes.extend(
         f"{n} recordings: sensor {why}; --sensor-size overrides" for why, n in assumed.items()
     )
+    notes.extend(scan_notes(scans, store))
     mass = plan["settings"]["mass"]
     return Outcome(clips, dict(totals), dict(dropped), bad, notes=notes, mass=mass)
 

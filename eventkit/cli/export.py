@@ -74,12 +74,13 @@ def command(
     import eventkit
     from eventkit.ledger import Ledger
     from eventkit.writers import find_writer
-    from eventkit.writers.plan import carry_out, make_plan
+    from eventkit.writers.plan import carry_out, check_not_compressed, make_plan
     from eventkit.writers.survey import part
 
+    check_not_compressed(target)
     writer = find_writer(target, format=format_name)
     recording = eventkit.open(source, rgb=rgb, format=source_format, **options)
-    recording = part(recording, start_us, stop_us)
+    recording, invented = part(recording, start_us, stop_us)
     sources = (source,) if rgb is None else (source, rgb)
     first, second = Ledger(), Ledger()
     with _spoken("read", first):
@@ -90,6 +91,7 @@ def command(
             frames=frames,
             overwrite=overwrite,
             sources=sources,
+            invented=invented,
             ledger=first,
         )
     _check_range(plan, start_us, stop_us)
@@ -135,7 +137,7 @@ def _summary(done: Exported, source: str, recording: Recording) -> str:
         lines.append(f"  events     {balance}")
     if ledger.repaired:
         lines.append(f"  repaired   {_listed(ledger.repaired)}")
-    lines += [f"  fault      {told(f)}" for f in (*ledger.faults, *recording.side_faults)]
+    lines += [f"  fault      {line}" for line in told(*ledger.faults, *recording.side_faults)]
     if done.contents.frames:
         place = f"in {done.pictures_path}/" if done.pictures_path else "in it"
         lines.append(f"  frames     {done.contents.frames:,} {place}")

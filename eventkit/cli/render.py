@@ -66,9 +66,11 @@ def command(
     SOURCE is a recording, a store of `convert` or the shards of `shard`. Bins stand side by side
     on a sheet and follow each other in a film.
     """
+    from eventkit.render.files import check_place
     from eventkit.render.sources import kind_of
 
     suffix = _suffix(out, fps)
+    check_place(out, [side for side in (source, options["rgb"]) if side is not None])
     # The default folder has words of its own for what is missing.
     kind = "shards" if source == Path("shards") and not source.exists() else kind_of(source)
     if kind != "recording":

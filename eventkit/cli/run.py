@@ -20,13 +20,14 @@ import click
 from eventkit.errors import EventKitError
 
 GO_ON = "run the same command again to go on"
+FROM_THE_START = "the same command starts from the beginning"
 
 
 class Terminated(BaseException):
     """SIGTERM: unwinds like Ctrl-C, so that pools, files and locks are let go."""
 
 
-def run(command: click.Command, *, name: str, go_on: str = GO_ON) -> NoReturn:
+def run(command: click.Command, *, name: str) -> NoReturn:
     """Run a click command and leave the process with the right exit code.
 
     Parameters
@@ -34,11 +35,10 @@ def run(command: click.Command, *, name: str, go_on: str = GO_ON) -> NoReturn:
     command : click.Command
     name : str
         Program name, for usage lines.
-    go_on : str
-        What to say after an interruption.
     """
+    _open_closed_streams()
     try:
-        with exit_codes(go_on=go_on):
+        with exit_codes():
             result = _invoke(command, name)
     except SystemExit as stop:
         if stop.code in (130, 143):
@@ -49,6 +49,17 @@ def run(command: click.Command, *, name: str, go_on: str = GO_ON) -> NoReturn:
             os._exit(stop.code)
         raise
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where a stream was closed (``>&-``).
+
+    Python has None there, and the next file that is opened would get the number of the stream and
+    with it whatever a library prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _invoke(command: click.Command, name: str) -> Any:
@@ -66,15 +77,21 @@ def _invoke(command: click.Command, name: str) -> Any:
 
 
 @contextmanager
-def exit_codes(*, go_on: str = GO_ON) -> Iterator[None]:
-    """Turn what a user can cause into one line on standard error and `SystemExit` with its code."""
+def exit_codes(*, go_on: str = "") -> Iterator[None]:
+    """Turn what a user can cause into one line on standard error and `SystemExit` with its code.
+
+    Parameters
+    ----------
+    go_on : str
+        How a command that keeps what is done goes on; empty for one that starts again.
+    """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except (KeyboardInterrupt, click.exceptions.Abort):
-        _stop(f"interrupted; {go_on}", 130)
+        _stop(f"interrupted; {go_on or FROM_THE_START}", 130)
     except Terminated:
-        _stop(f"terminated; {go_on}", 143)
+        _stop(f"terminated; {go_on or FROM_THE_START}", 143)
     except EventKitError as err:
         _stop(str(err), err.exit_code)
     except BrokenPipeError:
@@ -82,7 +99,7 @@ def exit_codes(*, go_on: str = GO_ON) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except OSError as err:
-        _stop(f"{_disk_trouble(err)}; {go_on}", 6)
+        _stop("; ".join(filter(None, (_disk_trouble(err), go_on))), 6)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
+from eventkit.atomic import committed, remove_left
 from eventkit.errors import SettingsError
 
 
@@ -114,10 +114,39 @@ def _first(frames: Iterator[Any]) -> Any:
 def _replacing(path: str | Path) -> Iterator[Path]:
     """Give a name beside ``path`` to write to; it takes its place when all went well."""
     path = Path(path)
+    check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove_left(path.parent)
     try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with committed(path) as temporary:
+            yield temporary
+    except OSError as err:
+        # The temporary name says nothing to whoever named the file.
+        if err.filename is not None:
+            err.filename, err.filename2 = str(path), None
+        raise
+
+
+def check_place(path: Path, sources: Iterable[Path] = ()) -> None:
+    """Refuse a place for a picture or film where something is that must stay.
+
+    Parameters
+    ----------
+    path : Path
+        A file that is there may be replaced.
+    sources : iterable of Path
+        Files and folders that it is drawn from.
+
+    Raises
+    ------
+    SettingsError
+        If it is a folder, one of the sources, or inside one.
+    """
+    if path.is_dir():
+        msg = f"{path}: expected a file to write, got a folder; name a file in it"
+        raise SettingsError(msg)
+    for source in sources:
+        if path.resolve().is_relative_to(source.resolve()):
+            where = "the source" if path.resolve() == source.resolve() else f"inside {source}"
+            msg = f"{path}: expected a place outside what is drawn, got {where}; name another --out"
+            raise SettingsError(msg)

@@ -27,8 +27,8 @@ class Contents:
     sensor_size : (W, H) or None
     frames, triggers, imu : int
         Numbers of each.
-    channels : int
-        How many channels the triggers have; 0 where they have kinds (`eventkit.triggers`).
+    channels : mapping channel -> number of triggers
+        Empty where they have kinds (`eventkit.triggers`).
     kinds : mapping kind -> number of triggers
         Empty where they have channels.
     longest_gap_us : int, microseconds
@@ -49,7 +49,7 @@ class Contents:
     frames: int = 0
     triggers: int = 0
     imu: int = 0
-    channels: int = 0
+    channels: Mapping[int, int] = field(default_factory=dict)
     kinds: Mapping[int, int] = field(default_factory=dict)
     longest_gap_us: int = 0
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)

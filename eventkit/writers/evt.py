@@ -62,10 +62,14 @@ class _EvtWriter:
             )
             raise SettingsError(msg)
         lost = left_out(contents, "RAW", keeps="events and triggers")
-        if contents.triggers:
+        own = range(self.channels)
+        beyond = sum(n for channel, n in contents.channels.items() if channel not in own)
+        if contents.triggers > beyond:
+            kept = contents.triggers - beyond
+            lost.append(f"{kept} triggers keep their time, channel and level only")
+        if beyond:
             lost.append(
-                f"{contents.triggers} triggers keep their time, channel and level only; those of "
-                f"channels past {self.channels - 1} are not written"
+                f"{beyond} triggers are not written: channels are 0 to {self.channels - 1} here"
             )
         lost += channel_losses(contents.kinds)
         offset = origin_us(first, 1 << self.clock_bits)

@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from eventkit.align import on_event_clock
 from eventkit.atomic import remove_left, replaced
+from eventkit.compression import SUFFIXES
 from eventkit.errors import FormatError, SettingsError
 from eventkit.frames import Frames
 from eventkit.ledger import Ledger
 from eventkit.recording import Recording
 from eventkit.writers.base import Contents, Writer
 from eventkit.writers.images import png_losses, write_folder
-from eventkit.writers.survey import survey, with_frames
+from eventkit.writers.survey import survey, told_times, with_frames
 from eventkit.writers.targets import check_target
 
 FrameRule = Literal["auto", "png", "none"]
@@ -109,6 +110,7 @@ def make_plan(
     frames: FrameRule = "auto",
     overwrite: bool = False,
     sources: Iterable[str | Path] = (),
+    invented: Iterable[str] = (),
     ledger: Ledger | None = None,
 ) -> Plan:
     """Read the recording once and lay out its export.
@@ -122,6 +124,8 @@ def make_plan(
     overwrite : bool
     sources : iterable of str or Path
         Further files that must not be written over.
+    invented : iterable of str
+        What `eventkit.writers.survey.part` says of times of frames.
     ledger : Ledger, optional
         Receives the counts of this pass, as it goes.
 
@@ -136,6 +140,7 @@ def make_plan(
     if recording.source is None and writer.name != "images":
         msg = f"{recording.path}: expected events, there are none; --format images writes pictures"
         raise SettingsError(msg)
+    check_not_compressed(path)
     inside = writer.name == "images" or (frames == "auto" and writer.name in HOLD_FRAMES)
     apart = recording.frames is not None and not inside and frames != "none"
     folder = path.with_name(f"{_stem(path, writer)}_rgb") if apart else None
@@ -146,8 +151,9 @@ def make_plan(
     losses: list[str] = []
     if frames == "none" and found.frames and writer.name != "images":
         losses.append(f"{found.frames} frames are not written, as asked for")
-        found = with_frames(found, None)
-    side, notes = _timed(recording, found, untimed=inside)
+        found, recording = with_frames(found, None), recording.with_frames(None)
+    side, notes, made_up = _timed(recording, found, untimed=inside)
+    losses += made_up if side is None else (*invented, *made_up)
     recording = recording.with_frames(side if inside else None)
     losses += writer.losses(with_frames(found, recording.frames))
     if side is not None and (apart or writer.name == "images"):
@@ -170,6 +176,22 @@ def make_plan(
         pictures=side if apart else None,
         pictures_path=folder,
     )
+
+
+def check_not_compressed(path: Path) -> None:
+    """Refuse a name that promises a compressed file.
+
+    Raises
+    ------
+    SettingsError
+    """
+    suffix = path.suffix
+    if suffix.lower() in SUFFIXES:
+        msg = (
+            f"{path}: expected a name without {suffix}, compressed output is not written; write "
+            f"{path.with_suffix('').name} and compress it afterwards"
+        )
+        raise SettingsError(msg)
 
 
 def carry_out(plan: Plan, *, ledger: Ledger | None = None) -> Exported:
@@ -221,15 +243,18 @@ def _stem(path: Path, writer: Writer) -> str:
 
 def _timed(
     recording: Recording, found: Contents, *, untimed: bool
-) -> tuple[Frames | None, list[str]]:
-    """Bring frames to the clock of the events; pictures without times get none in a folder."""
+) -> tuple[Frames | None, list[str], list[str]]:
+    """Bring frames to the clock of the events; pictures without times get none in a folder.
+
+    Returns the frames, notes and losses.
+    """
     frames = recording.frames
     if frames is None or frames.timing == "recorded" or not found.events:
-        return frames, []
+        return frames, [], []
     if frames.timing == "none" and not untimed:
-        return frames, ["the pictures have no times: no timestamps.txt is written"]
+        return frames, ["the pictures have no times: no timestamps.txt is written"], []
     frames, how = on_event_clock(frames, first_us=found.first_us, last_us=found.last_us)
-    return frames, [f"times of the frames: {how}"]
+    return frames, *told_times(how)
 
 
 def _with_the_events(frames: Frames, writer: Writer, found: Contents) -> tuple[Frames, list[str]]:

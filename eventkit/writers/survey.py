@@ -17,6 +17,11 @@ from eventkit.recording import Chunk, EventSource, Recording
 from eventkit.triggers import count_kinds
 from eventkit.writers.base import Contents
 
+_INVENTED = {
+    "spread evenly": "the pictures have no times and get invented ones, spread over the events",
+    "static": "the picture has no time and gets an invented one, the middle of the events",
+}
+
 
 def survey(recording: Recording, *, ledger: Ledger | None = None) -> Contents:
     """Read the events of a recording once, in pieces, and count its other sides.
@@ -87,13 +92,16 @@ def _size(array: NDArray[Any] | None) -> int:
     return 0 if array is None else int(array.size)
 
 
-def _channels(signals: NDArray[Any] | None) -> int:
+def _channels(signals: NDArray[Any] | None) -> dict[int, int]:
     if signals is None or not {"source", "p"} <= set(signals.dtype.names or ()):
-        return 0
-    return len(np.unique(signals["source"]))
+        return {}
+    channels, counts = np.unique(signals["source"], return_counts=True)
+    return dict(zip(channels.tolist(), counts.tolist(), strict=True))
 
 
-def part(recording: Recording, start_us: int | None, stop_us: int | None) -> Recording:
+def part(
+    recording: Recording, start_us: int | None, stop_us: int | None
+) -> tuple[Recording, list[str]]:
     """Return what lies in ``[start_us, stop_us)`` from the first event on: all sides of it.
 
     Frames come on the clock of the events first, by the whole recording; pictures without times
@@ -105,37 +113,67 @@ def part(recording: Recording, start_us: int | None, stop_us: int | None) -> Rec
     start_us, stop_us : int, microseconds, or None
         From the first event, or from the first frame without events; None for no limit.
 
+    Returns
+    -------
+    Recording
+    list of str
+        What to say of times of frames that were made up for it; see `told_times`.
+
     Raises
     ------
     SettingsError
         If the range is empty, or there are only pictures without times.
     """
     if start_us is None and stop_us is None:
-        return recording
+        return recording, []
     if (start_us or 0) >= (stop_us if stop_us is not None else 2**62):
         msg = f"expected a start before the stop, got {start_us or 0} and {stop_us} us"
         raise SettingsError(msg)
-    frames, origin, notes = _on_clock(recording)
+    frames, origin, how = _on_clock(recording)
+    notes, invented = told_times(how)
     start = origin + (start_us or 0)
     stop = origin + stop_us if stop_us is not None else 2**62
     side = recording.side_data
-    return replace(
+    inside = None if frames is None else _frames_between(frames, start, stop)
+    left = 0 if inside is None else len(inside)
+    if frames is not None and left < len(frames):
+        notes.append(f"{left} of {len(frames)} frames lie in the range")
+    cut = replace(
         recording,
         source=None if recording.source is None else _PartSource(recording.source, start, stop),
-        frames=None if frames is None else _frames_between(frames, start, stop),
+        frames=inside,
         side_data=None if side is None else lambda: _side_between(side(), start, stop),
         notes=[*recording.notes, *notes],
     )
+    return cut, invented
 
 
-def _on_clock(recording: Recording) -> tuple[Frames | None, int, list[str]]:
-    """Return frames with times of the events, the time of the first of either, and notes."""
+def told_times(how: str) -> tuple[list[str], list[str]]:
+    """Return notes, and losses, on how frames came to the clock of the events.
+
+    Parameters
+    ----------
+    how : str
+        As `eventkit.align.on_event_clock` says it; empty where there is nothing to say.
+
+    Examples
+    --------
+    >>> told_times("first frame at first event")
+    (['times of the frames: first frame at first event'], [])
+    """
+    if how not in _INVENTED:
+        return ([f"times of the frames: {how}"] if how else []), []
+    return [], [f"{_INVENTED[how]}; nothing in what is written tells it from a recorded time"]
+
+
+def _on_clock(recording: Recording) -> tuple[Frames | None, int, str]:
+    """Return frames with times of the events, the time of the first of either, and how."""
     frames = recording.frames
     head = next(recording.chunks(), None)
     if frames is None or not len(frames) or frames.timing == "recorded":
         times = [] if frames is None else frames.start_us[:1].tolist()
         first = int(head.t[0]) if head is not None else next(iter(times), 0)
-        return frames, first, []
+        return frames, first, ""
     if head is None and frames.timing == "none":
         msg = (
             f"{recording.path}: expected times to cut a range by, got pictures without; "
@@ -143,12 +181,12 @@ def _on_clock(recording: Recording) -> tuple[Frames | None, int, list[str]]:
         )
         raise SettingsError(msg)
     if head is None:
-        return frames, int(frames.start_us[0]), []
+        return frames, int(frames.start_us[0]), ""
     first = last = int(head.t[0])
     if frames.timing == "none":
         last = max(int(events.t[-1]) for events in recording.chunks())
     frames, how = on_event_clock(frames, first_us=first, last_us=last)
-    return frames, first, [f"times of the frames: {how}"]
+    return frames, first, how
 
 
 @dataclass(frozen=True, slots=True)

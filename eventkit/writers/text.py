@@ -28,7 +28,10 @@ class CsvWriter:
         lost = left_out(contents, "CSV")
         if contents.sensor_size is not None:
             size = f"{contents.sensor_size[0]}x{contents.sensor_size[1]}"
-            lost.append(f"CSV has no place for the sensor size: read it with --sensor-size {size}")
+            lost.append(
+                f"CSV has no place for the sensor size: read it with --sensor-size {size}, or put "
+                f"{size} into a file <name>.size.txt beside it, as a.csv.size.txt beside a.csv"
+            )
         return lost
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +17,7 @@ _TABLES = (".txt", ".csv", ".npy", ".parquet")
 # Lists, times and notes stand beside recordings; they are no recordings that went unread.
 _SIDE_SUFFIXES = (".txt", ".csv", ".md", ".json", ".yaml", ".yml", ".pdf", ".zip", ".xml")
 RGB_FOLDER_ENDINGS = ("", "_aps", "_rgb", "_frames")
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +141,22 @@ def _single(root: Path, source: Path) -> Iterator[_Folder]:
     if suffix_of(source.name) not in suffixes("events"):
         yield _sort_files(root, source.parent, [source.name])
         return
-    stem = stem_of(source.name)
-    beside = sorted(f for f in source.parent.iterdir() if stem_of(f.name) == stem and f.is_file())
+    stem, pictures = stem_of(source.name), suffixes("frames")
+    # Another event file of that stem, as an export leaves it, is not what was asked for.
+    beside = sorted(
+        f
+        for f in source.parent.iterdir()
+        if f == source or (stem_of(f.name) == stem and _is_picture(f, pictures))
+    )
     yield _sort_files(root, source.parent, [f.name for f in beside])
     for ending in RGB_FOLDER_ENDINGS:
         folder = source.with_name(stem + ending)
         if folder.is_dir():
             yield _sort_files(root, folder, sorted(f.name for f in folder.iterdir() if f.is_file()))
+
+
+def _is_picture(path: Path, pictures: Mapping[str, str]) -> bool:
+    return pictures.get(suffix_of(path.name)) in ("image", "video") and path.is_file()
 
 
 def _sort_files(root: Path, folder: Path, files: list[str]) -> _Folder:
@@ -181,13 +191,18 @@ def _rgb_side(stem: str, folder: _Folder, folders: dict[str, _Folder]) -> str | 
 
 
 def _check_unique(pairs: list[Pair]) -> None:
-    seen: dict[str, Pair] = {}
+    files: dict[str, list[str]] = {}
     for pair in pairs:
-        other = seen.setdefault(pair.id, pair)
-        if other is not pair:
-            names = f"{other.events or other.rgb} and {pair.events or pair.rgb}"
-            msg = f"two recordings are called {pair.id!r}: {names}; rename one"
-            raise SettingsError(msg)
+        files.setdefault(pair.id, []).append(str(pair.events or pair.rgb))
+    clashes = sorted((name, same) for name, same in files.items() if len(same) > 1)
+    if clashes:
+        shown = "; ".join(f"{name!r}: {' and '.join(same)}" for name, same in clashes[:_SHOWN])
+        more = f"; and {len(clashes) - _SHOWN} names more" if len(clashes) > _SHOWN else ""
+        msg = (
+            f"two recordings have one name, {shown}{more}; rename or move away one of each, or "
+            "name the files to convert"
+        )
+        raise SettingsError(msg)
 
 
 def _relative(root: Path, path: Path) -> str:

@@ -119,7 +119,8 @@ def test_pictures_of_a_part_say_how_they_got_their_times(tmp_path: Path) -> None
     ran = run(source, tmp_path / "a.dat", "--rgb", tmp_path / "rgb", "--start-us", 4000)
 
     assert ran.exit_code == 0, ran.output
-    assert "note: times of the frames: spread evenly" in ran.stderr
+    assert "loss: the pictures have no times and get invented ones" in ran.stderr
+    assert "note: 9 of 49 frames lie in the range" in ran.stderr
     back = eventkit.open(tmp_path / "a_rgb").frames
     assert back.images[:, 0, 0, 0].tolist() == list(range(40, 49))
     assert back.t_us[0] == 4901 * 81 // 98
@@ -177,6 +178,8 @@ def test_a_compressed_source_is_the_same_as_a_plain_one(tmp_path: Path, shared: 
         (("none.npz", "a.dat"), "no such file or folder"),
         (("in.npz", "a.es"), "--sensor-size"),
         (("in.npz", "a.dat", "--start-us", "9", "--stop-us", "9"), "a start before the stop"),
+        (("in.npz", "a.csv.gz"), "compressed output is not written; write a.csv and compress"),
+        (("in.npz", "a.csv.gz", "--format", "csv"), "compressed output is not written"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(

@@ -23,7 +23,7 @@ def run(*arguments: str | Path) -> str:
     return ran.output
 
 
-def recording(path: Path, *, events: int = 300, pictures: int = 4) -> Path:
+def recording(path: Path, *, events: int = 600, pictures: int = 4) -> Path:
     """A recording of 300 ms from time 5000 on, with a folder of gray pictures beside it."""
     rng = np.random.default_rng(0)
     t = np.sort(rng.integers(5_000, 305_000, events))
@@ -60,7 +60,7 @@ def test_a_recording_becomes_a_sheet_with_rgb_events_and_differences(tmp_path: P
     run("render", path, "-o", alone, "--bins", 3)
     run("render", path, "--rgb", tmp_path / "r", "-o", laid, "--bins", 3, "--overlay")
 
-    assert "0.000 - 300.000 ms, 300 events, counts:eventkit,dtype=u1, 3 bins" in said
+    assert "0.000 - 300.000 ms, 600 events, counts:eventkit,dtype=u1, 3 bins" in said
     widths = {picture(path)[0] for path in (both, alone, laid)}
     assert widths == {72 + 3 * (34 * 4 + 6)}
     heights = [picture(path)[1] for path in (both, alone, laid)]
@@ -201,6 +201,39 @@ def refused(*arguments: str | Path) -> str:
     said = str(caught.value)
     assert "\n" not in said
     return said
+
+
+def test_what_is_drawn_is_never_written_over(tmp_path: Path) -> None:
+    recording(tmp_path / "r.npz")
+    still, video = tmp_path / "r" / "0.png", tmp_path / "v.mp4"
+    run("render", tmp_path / "r.npz", "-o", video)
+    (tmp_path / "link.png").symlink_to(still)
+    before = {path: path.read_bytes() for path in (still, video)}
+
+    cases = {
+        (still, "-o", still): "got the source",
+        (still, "-o", tmp_path / "link.png"): "got the source",
+        (video, "-o", video): "got the source",
+        (tmp_path / "r", "-o", tmp_path / "r" / "new.png"): "got inside",
+        (tmp_path / "r.npz", "--rgb", tmp_path / "r", "-o", still): "got inside",
+        (tmp_path / "r.npz", "--rgb", video, "-o", video): "got the source",
+    }
+    for arguments, words in cases.items():
+        assert words in refused(*arguments)
+
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [f"{k}.png" for k in range(4)]
+
+
+def test_a_folder_is_no_place_for_a_picture(tmp_path: Path) -> None:
+    path = recording(tmp_path / "r.npz", pictures=0)
+    (tmp_path / "a.png").mkdir()
+
+    said = refused(path, "-o", tmp_path / "a.png")
+
+    assert (
+        said == f"{tmp_path / 'a.png'}: expected a file to write, got a folder; name a file in it"
+    )
 
 
 def test_what_goes_wrong_is_said_in_one_sentence(converted: Path, tmp_path: Path) -> None:

@@ -307,14 +307,41 @@ def test_a_video_side_gets_the_clock_of_the_events(tmp_path: Path) -> None:
     assert "times of the frames: first frame at first event" in done.notes
 
 
-def test_pictures_without_times_are_spread_where_a_format_needs_times(tmp_path: Path) -> None:
-    frames = pictures(timing="none")
+@pytest.mark.parametrize(
+    ("count", "words"), [(3, "spread over the events"), (1, "the middle of the events")]
+)
+def test_times_that_a_format_needs_and_no_picture_has_are_said_to_be_invented(
+    tmp_path: Path, count: int, words: str
+) -> None:
+    frames = pictures(count=count, timing="none")
+    recording = recording_of(sample(), frames=frames)
 
-    done = export(recording_of(sample(), frames=frames), tmp_path / "a.aedat4")
+    done = export(recording, tmp_path / "a.aedat4")
+    without = export(recording, tmp_path / "b.aedat4", frames="none")
 
-    assert "times of the frames: spread evenly" in done.notes
+    assert [words in loss for loss in done.losses if "invented" in loss] == [True]
+    assert not any("times" in said for said in (*done.notes, *without.notes))
+    assert not any("invented" in loss for loss in without.losses)
     back = eventkit.open(tmp_path / "a.aedat4").frames
     assert np.array_equal(back.images, frames.images)
+
+
+def test_a_csv_says_both_ways_to_give_its_sensor_size_and_both_work(tmp_path: Path) -> None:
+    done = export(recording_of(sample()), tmp_path / "a.csv")
+    size = f"{SIZE[0]}x{SIZE[1]}"
+
+    assert any(f"--sensor-size {size}" in loss and "a.csv.size.txt" in loss for loss in done.losses)
+    assert eventkit.open(tmp_path / "a.csv", sensor_size=SIZE).sensor_size == SIZE
+    (tmp_path / "a.csv.size.txt").write_text(size)
+    assert eventkit.open(tmp_path / "a.csv").sensor_size == SIZE
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
+def test_a_name_of_a_compressed_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(SettingsError, match=r"write a\.csv and compress it afterwards"):
+        export(recording_of(sample()), tmp_path / f"a.csv{suffix}", format="csv")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_alone_make_a_folder_and_no_event_file(tmp_path: Path) -> None:
@@ -372,7 +399,7 @@ def test_a_part_is_cut_from_all_sides_and_its_rest_is_counted() -> None:
     triggers["t"] = [1000, 3000, 90_000]
     whole = recording_of(events, frames=pictures(), triggers=triggers)
 
-    cut = part(whole, 2000, 5000)
+    cut, invented = part(whole, 2000, 5000)
     got = Events.concatenate(chunk.events for chunk in cut.stream(ledger))
 
     assert got == events[np.asarray((events.t >= 3000) & (events.t < 6000))]
@@ -382,21 +409,31 @@ def test_a_part_is_cut_from_all_sides_and_its_rest_is_counted() -> None:
     assert cut.triggers["t"].tolist() == [3000]
     assert cut.frames is not None
     assert cut.frames.start_us.tolist() == [4000]
+    assert cut.notes == ["1 of 3 frames lie in the range"]
+    assert invented == []
     assert np.array_equal(cut.frames.images, whole.frames.images[1:2])
-    assert part(whole, None, None) is whole
-    assert len(part(whole, 2000, None).events) + len(part(whole, None, 2000).events) == 60
+    assert part(whole, None, None)[0] is whole
+    assert len(part(whole, 2000, None)[0].events) + len(part(whole, None, 2000)[0].events) == 60
     with pytest.raises(SettingsError, match="expected a start before the stop"):
         part(whole, 5, 5)
 
 
-@pytest.mark.parametrize("timing", ["own-clock", "none"])
-def test_a_part_has_the_frames_that_the_whole_recording_has_then(timing: Any) -> None:
+@pytest.mark.parametrize(
+    ("timing", "note", "loss"),
+    [
+        ("own-clock", "times of the frames: first frame at first event", ""),
+        ("none", "", "spread over the events"),
+    ],
+)
+def test_a_part_has_the_frames_that_the_whole_recording_has_then(
+    timing: Any, note: str, loss: str
+) -> None:
     events = sample(count=100, start=50_000, step=200)  # 50,000 .. 59,800
     whole = recording_of(events, frames=pictures(count=5, timing=timing, start=0))
     assert whole.frames is not None
-    on_clock, how = on_event_clock(whole.frames, first_us=50_000, last_us=59_800)
+    on_clock, _ = on_event_clock(whole.frames, first_us=50_000, last_us=59_800)
 
-    cut = part(whole, 4000, 8000)
+    cut, invented = part(whole, 4000, 8000)
 
     inside = np.flatnonzero((on_clock.t_us >= 54_000) & (on_clock.t_us < 58_000))
     assert 0 < inside.size < 5
@@ -404,7 +441,8 @@ def test_a_part_has_the_frames_that_the_whole_recording_has_then(timing: Any) ->
     assert cut.frames.timing == "recorded"
     assert cut.frames.t_us.tolist() == on_clock.t_us[inside].tolist()
     assert np.array_equal(cut.frames.images, whole.frames.images[inside])
-    assert cut.notes == [f"times of the frames: {how}"]
+    assert cut.notes == [*filter(None, [note]), f"{inside.size} of 5 frames lie in the range"]
+    assert [loss in said for said in invented] == ([True] if loss else [])
     assert whole.notes == []
 
 

@@ -132,6 +132,13 @@ def test_a_picture_is_saved_whole_and_replaces_the_old_one(tmp_path: Path) -> No
     assert [path.name for path in target.parent.iterdir()] == ["clip.png"]
 
 
+def test_a_place_where_nothing_can_be_written_is_named_as_the_caller_named_it() -> None:
+    with pytest.raises(OSError, match="No such file") as caught:
+        save_png("/proc/a.png", np.zeros((2, 2, 3), np.uint8))
+
+    assert caught.value.filename == "/proc/a.png"
+
+
 def test_any_representation_has_colours() -> None:
     surface = np.zeros((1, 2, 1, 3), np.float32)
     surface[0, 0, 0, 1] = 0.5

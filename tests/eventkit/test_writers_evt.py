@@ -113,6 +113,22 @@ def test_what_does_not_fit_is_said_before_it_is_written(writer: Any) -> None:
 
 
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
+def test_triggers_of_channels_that_are_not_there_are_said_only_where_there_are_any(
+    writer: Any, tmp_path: Path
+) -> None:
+    stream = Events(x=[1], y=[1], t=[10], p=[1])
+    triggers = np.array([(0, 1, 0), (1, 99, 1), (2, 99, 0), (3, 6, 1)], CHANNEL_DTYPE)
+
+    inside = writer.losses(survey(recorded(stream, triggers=triggers[[0, 3]])))
+    outside = writer.losses(survey(recorded(stream, triggers=triggers)))
+    back = written(writer, tmp_path / "a.raw", stream, triggers=triggers)
+
+    assert inside == ["2 triggers keep their time, channel and level only"]
+    assert any(loss.startswith("2 triggers are not written: channels") for loss in outside)
+    assert back.triggers["t"].tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
 def test_an_offset_by_an_early_trigger_is_the_one_that_is_said(writer: Any, tmp_path: Path) -> None:
     start = 1_700_000_000_000_000
     stream = Events(x=[1, 2], y=[1, 2], t=[start, start + 50], p=[1, 0])

@@ -142,6 +142,37 @@ def test_a_single_file_works_and_finds_its_picture(tmp_path: Path) -> None:
     assert [(r.id, r.rgb) for r in found.recordings] == [("0001", "0001.png")]
 
 
+def test_a_named_file_has_nothing_to_do_with_an_event_file_of_the_same_stem(
+    tmp_path: Path,
+) -> None:
+    write_recording(tmp_path / "a", seed=1)
+    plain = (tmp_path / "a.bin").read_bytes()
+    (tmp_path / "a.bin.gz").write_bytes(gzip.compress(plain))
+    (tmp_path / "a.dat").write_bytes(b"an export beside it")
+
+    for name in ("a.bin", "a.bin.gz", "a.dat"):
+        (found,) = discover([tmp_path / name]).recordings
+        assert (found.id, found.events, found.rgb) == ("a", name, "a.png")
+    with pytest.raises(SettingsError, match=r"'a': a\.bin and a\.dat"):
+        discover([tmp_path / "a.bin", tmp_path / "a.dat"])
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (5, ""), (7, "; and 2 names more")])
+def test_all_recordings_of_one_name_are_said_at_once(tmp_path: Path, count: int, more: str) -> None:
+    write_recording(tmp_path / "alone", seed=1)
+    for i in range(count):
+        write_recording(tmp_path / f"{i}", seed=1)
+        (tmp_path / f"{i}.dat").write_bytes(b"an export beside it")
+
+    with pytest.raises(SettingsError) as caught:
+        discover([tmp_path])
+
+    said = str(caught.value)
+    assert said.count(".bin and ") == min(count, 5)
+    assert f"'0': 0.bin and 0.dat{'; ' if count > 1 else ''}" in said
+    assert f"{more}; rename or move away one of each" in said
+
+
 def test_one_folder_is_no_class_tree_unless_asked(tmp_path: Path) -> None:
     write_recording(tmp_path / "session1" / "a", seed=1)
 

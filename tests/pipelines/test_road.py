@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from pipelines_helpers import atis_bytes, tree_bytes, write_recording
 
+from eventkit.ledger import Ledger
+from pipelines.scan_notes import scan_notes
+
 
 def manifest_of(shards: Path) -> dict:
     return json.loads((shards / "manifest.json").read_text())
@@ -180,6 +183,46 @@ def test_skip_keeps_what_is_whole(raw: Path, tool) -> None:
 
     assert result.returncode == 0
     assert "4,799 events decoded = 4,799 in frames" in result.stdout
+    assert "note: 1 recordings are damaged at the end or inside (truncated)" in result.stdout
+    assert "note: store/.eventkit/scan.jsonl has each of these" in result.stdout
+
+
+def test_what_was_skipped_repaired_and_assumed_is_counted(tmp_path: Path, tool) -> None:
+    (tmp_path / "raw").mkdir()
+    for k in range(3):
+        rows = [f"{0.000125 * i:.6f} {i % 30} {i % 20} {i % 2}" for i in range(100 + k)]
+        rows[10] = "no event" if k else rows[10]
+        rows[20] = "0.002300 1 1 1"
+        (tmp_path / "raw" / f"{k}.txt").write_text("# a comment\n" + "\n".join(rows) + "\n")
+    command = ("convert", "raw", "--sensor-size", "34x34", "--on-error", "repair")
+
+    first = tool(*command)
+    second = tool(*command)
+
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "note: 2 bad_row skipped in 2 recordings" in first.stdout
+    assert "note: 3 jitter repaired in 3 recordings" in first.stdout
+    assert "comment" not in first.stdout
+    assert "note: 3 recordings, 0 among them: columns read as t,x,y,p" in first.stdout
+    assert "note: 3 recordings, 0 among them: times read as s" in first.stdout
+    notes = [line for line in first.stdout.splitlines() if "note: " in line]
+    assert len(notes) == 5
+    assert [line for line in second.stdout.splitlines() if "note: " in line] == notes
+
+
+def test_of_many_assumptions_the_most_frequent_are_said_and_the_others_counted() -> None:
+    notes = [f"times read as us: why {'abcdefg'[i]}" for i in range(7)]
+    ledger = Ledger().as_dict() | {"side_faults": []}
+    scans = [
+        {"id": f"{k}", "fault": None, "ledger": ledger, "notes": [*notes[: k + 1], "aside"]}
+        for k in range(7)
+    ]
+
+    said = scan_notes(scans, Path("store"))
+
+    assert said[0] == "7 recordings, 0 among them: times read as us: why a"
+    assert len(said) == 6
+    assert said[-1] == "... and 2 other assumptions"
 
 
 def test_strict_stops_at_the_first_bad_recording(raw: Path, tool, tmp_path: Path) -> None:
@@ -464,6 +507,7 @@ def test_a_full_disk_is_said_and_a_rerun_goes_on(raw: Path, tool, tmp_path: Path
 
         assert full.returncode == 6, full.stderr
         assert "disk is full" in full.stderr
+        assert "run the same command again to go on" in full.stderr
         assert "Traceback" not in full.stderr
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
         assert tool("convert", raw, "--out", small / "store").returncode == 0

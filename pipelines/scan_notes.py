@@ -1,0 +1,77 @@
+"""What a user has to know of the readings of a set: what was lost, repaired and taken for granted.
+
+Counts of one kind are told together with the number of recordings; the scan keeps each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.scan import SCAN_FILE
+
+# Other reasons are words that are no events: triggers, padding, time words, overflow markers.
+_LOST = re.compile(r"bad_row|before_time_high|before_row|damaged.*")
+_BY_EVIDENCE = re.compile(r"times (read|taken) as|columns read as|\b[xy] before [xy]\b")
+_NUMBER = re.compile(r"\d[\d.,e+-]*")
+_MOST = 5
+
+
+def scan_notes(scans: Sequence[Mapping[str, Any]], store: Path) -> list[str]:
+    """Return a sentence for each kind of loss, repair, damage and assumption.
+
+    Parameters
+    ----------
+    scans : sequence of dict
+        See `pipelines.scan.scan_all`; those with a fault were set aside and are told elsewhere.
+    store : Path
+        Of the scan, which has what stands behind the numbers.
+    """
+    used = [scan for scan in scans if scan["fault"] is None]
+    ledgers = [scan["ledger"] for scan in used]
+    lost = [{r: n for r, n in each["skipped"].items() if _LOST.fullmatch(r)} for each in ledgers]
+    notes = [
+        *_counted("skipped", lost),
+        *_counted("repaired", [each["repaired"] for each in ledgers]),
+        *_damaged("are damaged at the end or inside", [each["faults"] for each in ledgers]),
+        *_damaged(
+            "have damaged frames, triggers or IMU samples", [e["side_faults"] for e in ledgers]
+        ),
+    ]
+    where = [f"{store / SCAN_FILE} has each of these"] if notes else []
+    return [*notes, *where, *_assumed(used)]
+
+
+def _counted(verb: str, counts: Iterable[Mapping[str, int]]) -> Iterator[str]:
+    totals: Counter[str] = Counter()
+    recordings: Counter[str] = Counter()
+    for each in counts:
+        totals.update(each)
+        recordings.update(each.keys())
+    for reason in sorted(totals):
+        yield f"{totals[reason]:,} {reason} {verb} in {recordings[reason]:,} recordings"
+
+
+def _damaged(words: str, faults: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    reasons = sorted({str(fault["reason"]) for each in faults for fault in each})
+    if reasons:
+        yield f"{sum(map(bool, faults)):,} recordings {words} ({', '.join(reasons)})"
+
+
+def _assumed(scans: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what evidence told; a rate or a number of rows makes no other assumption."""
+    first: dict[str, tuple[str, str]] = {}
+    recordings: Counter[str] = Counter()
+    for scan in scans:
+        told = {_NUMBER.sub("0", n): n for n in scan["notes"] if _BY_EVIDENCE.search(n)}
+        recordings.update(told.keys())
+        for kind, note in told.items():
+            first.setdefault(kind, (scan["id"], note))
+    for kind, number in recordings.most_common(_MOST):
+        name, note = first[kind]
+        yield f"{number:,} recordings, {name} among them: {note}"
+    if len(recordings) > _MOST:
+        yield f"... and {len(recordings) - _MOST:,} other assumptions"
