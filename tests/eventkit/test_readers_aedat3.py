@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -375,3 +376,17 @@ def test_evutils_reads_the_same_events(tmp_path: Path) -> None:
 
     ours = eventkit.open(path).events
     assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in "xytp")
+
+
+def test_packets_without_events_do_not_pile_up(tmp_path: Path) -> None:
+    head = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+    path = tmp_path / "a.aedat"
+    path.write_bytes(head + struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, 0, 0, 0) * 20_000)
+    recording = eventkit.open(path)
+
+    tracemalloc.start()
+    assert len(recording.events) == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    room = 13 * (path.stat().st_size // 8)  # of the columns that the size of the file allows
+    assert peak < room + (2 << 20)

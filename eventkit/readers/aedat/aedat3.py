@@ -187,7 +187,8 @@ def _events(
             skipped.clear()
         if packet.kind == POLARITY and (number is None or packet.source == number):
             words = np.frombuffer(body, "<u4").reshape(-1, 2)
-            parts.append(_Part(packet.start + first * packet.size, packet.base, words))
+            if len(words):  # packets without events would pile up
+                parts.append(_Part(packet.start + first * packet.size, packet.base, words))
             held += len(words)
         else:
             skipped[_reason(packet)] += packet.whole
