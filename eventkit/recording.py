@@ -156,6 +156,8 @@ class Recording:
         call decodes up to ``stop_us``, later ones begin near ``start_us``. Memory holds the result
         and one chunk.
         """
+        # NumPy compares larger numbers as floats.
+        start_us, stop_us = (max(-(1 << 63), min(v, (1 << 63) - 1)) for v in (start_us, stop_us))
         if self._events is not None or self.source is None:
             whole = self.events
             first, last = np.searchsorted(whole.t, [start_us, stop_us])

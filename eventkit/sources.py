@@ -96,7 +96,8 @@ class Source:
             return os.stat(self.name)
         except (OSError, ValueError) as err:
             known = (FileNotFoundError, NotADirectoryError, ValueError)
-            if not isinstance(err, known) and getattr(err, "errno", None) != errno.ENAMETOOLONG:
+            no_place = (errno.ENAMETOOLONG, errno.ELOOP)
+            if not isinstance(err, known) and getattr(err, "errno", None) not in no_place:
                 raise
             msg = f"{self.name}: no such file or folder"
             raise MissingDataError(msg) from None

@@ -16,6 +16,7 @@ import eventkit
 from eventkit.errors import FormatError, UnsupportedFormatError
 from eventkit.events import Events
 from eventkit.readers.prophesee import dat
+from eventkit.recording import OnError
 from eventkit.testing.strategies import events
 
 SIZE = (304, 240)
@@ -133,6 +134,26 @@ def test_pieces_without_a_step_back_follow_the_same_clock(
     assert found == unwrapped(raw)
     assert again == found[len(found) - len(again) :]
     assert str(source) == str(path)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "repair"])
+def test_a_wrap_that_is_taken_back_steps_back_though_no_raw_time_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_error: OnError
+) -> None:
+    monkeypatch.setattr(dat, "PIECE_BYTES", 8 * 100)
+    ahead = [WRAP - 50 + i for i in range(100)]  # the wrap, in the first piece
+    left = [60 + i for i in range(60)] + [WRAP - 5000 + i for i in range(40)]
+    path = write(tmp_path / "a.dat", [(1, 1, t % WRAP, 1) for t in ahead + left])
+
+    recording = eventkit.open(path, on_error=on_error)
+
+    if on_error == "raise":
+        with pytest.raises(FormatError, match="do not decrease"):
+            _ = recording.events
+        return
+    assert (np.diff(recording.events.t) >= 0).all()
+    assert recording.ledger.kept + sum(recording.ledger.dropped.values()) == 200
+    assert sum(recording.ledger.dropped.values()) + sum(recording.ledger.repaired.values()) == 40
 
 
 def test_a_wrap_goes_on_and_a_swapped_pair_beside_it_does_not_move_the_rest(

@@ -243,9 +243,9 @@ def _decode(
         room = buffer.room(len(words))
         fields = (int(state[0]), x_bits, y_bits, p_bits)
         back, signs, right, bottom = kernels.fill(words, *fields, *room)
-        # Where raw times step back, the clock decides whether that is a wrap.
-        extent = None if back else Extent(right, bottom, ordered=True)
-        state = _unwrap(room.t, state, back=back)
+        state, decided = _unwrap(room.t, state, back=back)
+        # Where the clock had to decide, times may step back that did not as they stood.
+        extent = None if decided else Extent(right, bottom, ordered=True)
         if t_offset_us:
             np.add(room.t, t_offset_us, out=room.t)
         raw = RawChunk(
@@ -266,16 +266,21 @@ def _records(source: Source, start: int) -> Iterator[tuple[int, NDArray[np.uint6
         yield offset, piece.view("<u8")
 
 
-def _unwrap(t: NDArray[np.int64], state: NDArray[np.int64], *, back: bool) -> NDArray[np.int64]:
-    """Add the wraps; without a step back and a long step forth the rule has nothing to decide."""
+def _unwrap(
+    t: NDArray[np.int64], state: NDArray[np.int64], *, back: bool
+) -> tuple[NDArray[np.int64], bool]:
+    """Add the wraps; return the new state, and whether the rule of the clock had to decide.
+
+    It has not without a step back and a long step forth.
+    """
     last, wraps = int(t[-1]), int(state[1])
     if back or last - int(state[0]) > _CLOCK_HALF:
         clock = Clock(CLOCK_BITS, state=state)
         clock.unwrap(t)
-        return clock.state
+        return clock.state, True
     if wraps:
         np.add(t, wraps, out=t)
-    return np.array([last, wraps, *state[2:]], np.int64)
+    return np.array([last, wraps, *state[2:]], np.int64), False
 
 
 def _polarities(source: Source, raw: RawChunk, on_error: OnError) -> RawChunk:
