@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eventkit.columns import EVENT_CHUNK
 from eventkit.errors import EventKitError, FormatError, InvalidEventsError
 from eventkit.events import FIELD_NAMES, TimeUnit, field_names
 from eventkit.npy import BadArrayError
@@ -93,7 +94,8 @@ class MatReader:
                 path=source.name,
                 sensor_size=size.size,
                 on_error=options.on_error,
-                bound=lambda: found.lanes.size,
+                # A bomb inflates to more events than the file has bytes.
+                bound=lambda: min(found.lanes.size, max(EVENT_CHUNK, source.size or 0)),
             ),
             notes=words,
         )

@@ -308,20 +308,6 @@ def test_a_damaged_index_of_chunks_does_not_end_the_process(tmp_path: Path) -> N
     assert "FormatError: " in done.stderr.splitlines()[-1]
 
 
-def test_text_in_a_damaged_heap_is_refused_rather_than_followed_for_ever(tmp_path: Path) -> None:
-    path = make.event_utils(tmp_path / "a.h5", EV, pictures=0)
-    with h5py.File(path, "a") as file:
-        file["events/ts"].attrs["units"] = "s"
-    data = bytearray(path.read_bytes())
-    heap = data.index(b"GCOL")
-    # The first object is 16 bytes and "s" in 8; what follows is the free room and its size.
-    data[heap + 48 : heap + 56] = bytes(8)
-    path.write_bytes(data)
-
-    with pytest.raises(FormatError, match=f"the heap at byte {heap} is damaged"):
-        eventkit.open(path)
-
-
 def test_data_in_other_files_are_not_read(tmp_path: Path) -> None:
     outside = tmp_path / "outside.bin"
     outside.write_bytes(bytes(8 * len(EV)))

@@ -18,8 +18,10 @@ pytest.importorskip("scipy", reason="scipy is not installed")
 from scipy import io as scipy_io
 
 import eventkit
+from eventkit.columns import EVENT_CHUNK
 from eventkit.errors import FormatError
 from eventkit.events import Events
+from eventkit.readers.stream import EventStream
 
 N = 500
 RNG = np.random.default_rng(0)
@@ -276,3 +278,17 @@ def test_a_file_without_events_says_what_there_is(tmp_path: Path) -> None:
     held["pol"][2] = 5
     with pytest.raises(FormatError, match=r"'p' in \{0, 1\}, got 5.0 at event 2"):
         _ = eventkit.open(write(tmp_path / "b.mat", held)).events
+
+
+def test_what_inflates_to_much_asks_for_no_more_columns_than_the_file_has_bytes(
+    tmp_path: Path,
+) -> None:
+    zeros = dict.fromkeys(("x", "y", "ts", "pol"), np.zeros((5_000_000, 1), "u1"))
+    path = write(tmp_path / "a.mat", zeros, compressed=True)
+    assert path.stat().st_size < 1 << 20
+    recording = eventkit.open(path, time_unit="us")
+
+    assert isinstance(recording.source, EventStream)
+    assert recording.source.bound is not None
+    assert recording.source.bound() == EVENT_CHUNK
+    assert len(recording.events) == 5_000_000

@@ -87,7 +87,7 @@ def _chunk(
     with faults(source, offset=lambda: at):
         mask, data = dset.id.read_direct_chunk((start,))
         if mask & 1:
-            columns = _plain(np.frombuffer(data, np.uint8), dset, layout, wanted)
+            columns = _plain(np.frombuffer(data, np.uint8), dset, layout, wanted, source, at)
         else:
             columns = _decoded(np.frombuffer(data, np.uint8), dset, wanted, buffer, source, at)
     # The byte is that of the chunk: events have none of their own in it.
@@ -110,11 +110,13 @@ def _decoded(
     return room.part(0, wanted)
 
 
-def _plain(data: NDArray[np.uint8], dset: Any, layout: Layout, wanted: int) -> Columns:
+def _plain(
+    data: NDArray[np.uint8], dset: Any, layout: Layout, wanted: int, source: Source, at: int
+) -> Columns:
     """Return the events of a chunk that was stored without compression."""
     rows = data[: wanted * dset.dtype.itemsize].view(dset.dtype)
     x, y, t, p = (rows[layout.columns[name]] for name in "xytp")
     if rows.size < wanted or not np.isin(p, (0, 1)).all():
         msg = f"expected {wanted} events in a chunk, got {rows.size} or no polarities"
-        raise FormatError(msg, path=dset.file.filename, reason="corrupt")
+        raise FormatError(msg, path=source.name, offset=at, reason="corrupt")
     return Columns(x.astype(np.uint16), y.astype(np.uint16), t.astype(np.int64), p.astype(np.int8))

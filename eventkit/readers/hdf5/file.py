@@ -11,7 +11,6 @@ File format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 from __future__ import annotations
 
 import errno
-import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from eventkit._optional import require
 from eventkit.errors import EventKitError, FormatError
 from eventkit.readers.hdf5.chunks import FAULTS as INDEX_FAULTS
 from eventkit.readers.hdf5.chunks import Chunks, chunk_count, chunks_of
-from eventkit.readers.hdf5.guard import refuse_bad_heaps
+from eventkit.readers.hdf5.guard import Guarded
 from eventkit.sources import Source
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -59,49 +58,6 @@ def stored_size(head: bytes) -> int | None:
         return None
     size = int.from_bytes(head[place : place + 8], "little")
     return size if 0 < size < 1 << 62 else None
-
-
-class _Padded(io.RawIOBase):
-    """A file at the length it once had: zeros after its end.
-
-    ``crossed`` is set when such zeros have been handed out.
-    """
-
-    def __init__(self, file: Any, size: int, whole: int) -> None:
-        self.crossed = False
-        self._file, self._size, self._whole, self._at = file, size, whole, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence, self._whole)
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        there = max(0, min(len(view), self._size - self._at))
-        if there:
-            self._file.seek(self._at)
-            data = self._file.read(there)
-            view[: len(data)] = data
-            there = len(data)
-        self.crossed |= there < len(view)
-        view[there:] = bytes(len(view) - there)
-        self._at += len(view)
-        return len(view)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
 
 
 @contextmanager
@@ -144,16 +100,15 @@ class File:
     ----------
     root : h5py.File
     size : int, bytes
-    padded : file, optional
-        What ``root`` reads from if it is shorter than it should be.
+    handle : Guarded
+        What ``root`` reads from.
     """
 
-    def __init__(self, root: Any, source: Source, size: int, padded: Any = None) -> None:
+    def __init__(self, root: Any, source: Source, size: int, handle: Guarded) -> None:
         self.root, self.source, self.size = root, source, size
-        self.cut = padded is not None
-        self._padded = padded
+        self.cut = handle.cut
+        self._handle = handle
         self._chunks: dict[tuple[str, int], Chunks] = {}
-        self._heaps_are_sound = False
 
     def member(self, group: Any, name: str) -> Any:
         """Return a member of a group; None if it is not there or cannot be read."""
@@ -174,15 +129,12 @@ class File:
         Raises
         ------
         FormatError
-            If it is of variable length and its heap is damaged.
+            If it cannot be read.
         """
-        if name not in holder.attrs:
-            return None
-        if not self._heaps_are_sound and _varies(holder.attrs.get_id(name).get_type()):
-            with faults(self.source), self.source.open() as file:
-                refuse_bad_heaps(file, self.size)
-            self._heaps_are_sound = True
-        value = holder.attrs[name]
+        with faults(self.source):
+            if name not in holder.attrs:
+                return None
+            value = holder.attrs[name]
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
     def check(self, dset: Any) -> None:
@@ -258,10 +210,8 @@ class File:
 
     def _crossed(self, *, reset: bool = False) -> bool:
         """Whether anything was read from behind the end of a cut file."""
-        if self._padded is None:
-            return False
-        self._padded.crossed &= not reset
-        return bool(self._padded.crossed)
+        self._handle.crossed &= not reset
+        return self._handle.crossed
 
     def _may_be_computed(self, dset: Any) -> bool:
         """Whether chunks may be computed rather than listed: walking forged ones would not end.
@@ -326,16 +276,19 @@ def _key(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _varies(kind: Any) -> bool:
-    h5t = library().h5t
-    text = kind.get_class() == h5t.STRING and kind.is_variable_str()
-    return bool(text or kind.detect_class(h5t.VLEN))
-
-
 def filters(dset: Any) -> list[int]:
     """Return the numbers of a dataset's filters."""
     plist = dset.id.get_create_plist()
     return [int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters())]
+
+
+def _refuse_odd_lengths(source: Source) -> None:
+    """Refuse lengths of other than 4 or 8 bytes, which `Guarded` would take for others."""
+    at = (start_of(source.head) or 0) + 8
+    place = at + (2 if source.head[at : at + 1] >= b"\x02" else 6)
+    if source.head[place : place + 1] not in (b"", b"\x04", b"\x08"):
+        msg = "expected lengths of 8 bytes in HDF5, got others; copy the file again"
+        raise FormatError(msg, path=source.name, offset=place, reason="bad_header")
 
 
 @contextmanager
@@ -349,19 +302,14 @@ def opened(source: Source) -> Iterator[File]:
     FormatError
     """
     h5py = library()
+    _refuse_odd_lengths(source)
     streamed = not source.is_plain and not source.compression and source.name[:6] != "zip://"
+    file: Any
     if streamed:
         file, size = source.open(), int(source.size or 0)
     else:
         path = source.local()
-        file, size = path.open("rb"), path.stat().st_size
-    with file, faults(source):
-        whole = stored_size(source.head) or size
-        handle: Any = file
-        if whole > size:
-            handle = _Padded(file, size, whole)
-        elif not streamed:
-            handle = path
-        options = {"locking": False} if handle is not file and whole <= size else {}
-        with h5py.File(handle, "r", **options) as root:
-            yield File(root, source, size, handle if whole > size else None)
+        file, size = path.open("rb", buffering=0), path.stat().st_size
+    handle = Guarded(file, size, stored_size(source.head) or size, source.name)
+    with handle, faults(source), h5py.File(handle, "r") as root:
+        yield File(root, source, size, handle)

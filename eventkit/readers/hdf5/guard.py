@@ -6,25 +6,143 @@ bit in them ends the process (hdf5plugin 7.1; 4 of 1,000 flips of a small file).
 its data, all big-endian. So these numbers are walked through first. The other filters (deflate,
 blosc, zstd, lzf, shuffle, fletcher32) return errors.
 
-**Text.** Attributes of variable length stand in heaps that begin with ``GCOL``. An object of size 0
-in one makes the library (2.0.0) go round for ever. Heaps are written when a file is made and when
-it is closed, so both ends of the file are searched for them and walked.
+**Text.** Text of variable length stands in heaps that begin with ``GCOL``, and an object of size 0
+in one makes the library (2.0.0) go round for ever. `Guarded` is what the library reads from, so no
+heap gets to it that has not been walked through, wherever it stands and whatever asked for it:
+h5py's driver for such files keeps nothing, and each heap is read from its first byte on.
 
 Layouts: https://github.com/kiyo-masui/bitshuffle, https://github.com/nexusformat/HDF5-External-Filter-Plugins
 """
 
 from __future__ import annotations
 
+import io
 import math
 from typing import Any, BinaryIO
 
+from eventkit.errors import FormatError
 from eventkit.readers.hdf5.chunks import corners
 
 BITSHUFFLE, LZ4 = 32008, 32004
-HEAP_BYTES = 1 << 20
 _HEAP = b"GCOL\x01"
+_MOST_HEAP_BYTES = 1 << 20
+"""The library reads a heap whole; one holds a single long text, or is 64 kB at most."""
+_MOST_OBJECTS = 1 << 12
+"""Those of 64 kB: an object takes 16 bytes at least."""
 _PACKED = 4
 """Index of bitshuffle's compression among its settings; 0 is none, and then there are no sizes."""
+
+
+class Guarded(io.RawIOBase):
+    """What the library reads from: a file at the length it once had, zeros after its end.
+
+    Parameters
+    ----------
+    file : file
+        It is closed with this.
+    size : int, bytes
+        How long it is.
+    whole : int, bytes
+        How long it should be.
+    path : str
+        For messages.
+
+    Attributes
+    ----------
+    cut : bool
+        Whether the file is shorter than it should be.
+    crossed : bool
+        Set when zeros after the end have been handed out.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, whole: int, path: str) -> None:
+        self._path = path
+        self.cut, self.crossed = whole > size, False
+        self._file, self._size, self._whole, self._at = file, size, max(size, whole), 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte; the end is where it should be."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence, self._whole)
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer.
+
+        Raises
+        ------
+        FormatError
+            For a heap that is damaged or cut.
+        """
+        view = memoryview(buffer).cast("B")
+        there = self._stored(self._at, view)
+        if there < len(view):
+            self.crossed = True
+            view[there:] = bytes(len(view) - there)
+        if view[: len(_HEAP)] == _HEAP and not self._is_sound_heap(bytes(view[8:16])):
+            msg = (
+                "expected a sound heap of text, got one that is damaged or cut; copy the file "
+                "again, or --on-error skip goes on without the text"
+            )
+            raise FormatError(msg, path=self._path, offset=self._at, reason="corrupt")
+        self._at += len(view)
+        return len(view)
+
+    def _stored(self, at: int, view: memoryview) -> int:
+        """Read what there is; return how much."""
+        most, there = max(0, min(len(view), self._size - at)), 0
+        if most:
+            self._file.seek(at)
+        while there < most:
+            got = self._file.readinto(view[there:most])  # type: ignore[attr-defined]
+            if not got:
+                break
+            there += got
+        return there
+
+    def _is_sound_heap(self, claimed: bytes) -> bool:
+        size = int.from_bytes(claimed, "little")
+        if size > _MOST_HEAP_BYTES:
+            return False
+        heap = memoryview(bytearray(size))
+        return _sound_heap(heap[: self._stored(self._at, heap)], size)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _sound_heap(heap: memoryview, size: int) -> bool:
+    """Walk the objects: u16 number, u16 and u32 passed over, u64 size, data; 0 is free room.
+
+    Free room may be cut off.
+    """
+    at = 16
+    for _ in range(_MOST_OBJECTS):
+        if at + 16 > size:
+            return True
+        number = int.from_bytes(heap[at : at + 2], "little")
+        held = int.from_bytes(heap[at + 8 : at + 16], "little")
+        step = held if number == 0 else 16 + held + -held % 8
+        there = 16 if number == 0 else step
+        if step < 16 or at + step > size or at + there > len(heap):
+            return False
+        at += step
+    return False
 
 
 def trusting(dset: Any) -> tuple[int, int] | None:
@@ -75,38 +193,6 @@ def refuse_bad_sizes(dset: Any, axis: int, start: int, stop: int) -> None:
                     "bytes"
                 )
                 raise ValueError(msg)
-
-
-def refuse_bad_heaps(file: BinaryIO, size: int) -> None:
-    """Raise if a heap at either end of the file has an object that cannot be.
-
-    Raises
-    ------
-    ValueError
-    """
-    for start in sorted({0, max(0, size - HEAP_BYTES)}):
-        file.seek(start)
-        part = file.read(HEAP_BYTES)
-        at = part.find(_HEAP)
-        while at >= 0:
-            if not _sound_heap(part[at:]):
-                msg = f"the heap at byte {start + at} is damaged"
-                raise ValueError(msg)
-            at = part.find(_HEAP, at + 1)
-
-
-def _sound_heap(heap: bytes) -> bool:
-    """Walk the objects: u16 number, u16 and u32 passed over, u64 size, data; 0 is free room."""
-    size = int.from_bytes(heap[8:16], "little")
-    at = 16
-    while at + 16 <= min(size, len(heap)):
-        number = int.from_bytes(heap[at : at + 2], "little")
-        held = int.from_bytes(heap[at + 8 : at + 16], "little")
-        step = held if number == 0 else 16 + held + -held % 8
-        if step < 16 or at + step > size:
-            return False
-        at += step
-    return True
 
 
 def _fits(data: bytes, wanted: int, unit: int) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from eventkit.columns import Buffer
+from eventkit.columns import EVENT_CHUNK, Buffer
 from eventkit.errors import FormatError
 from eventkit.events import TimeUnit
 from eventkit.readers import mat_numbers, notes
@@ -90,6 +90,8 @@ def open_hdf5(source: Source, options: ReadOptions, *, name: str) -> Recording:
         unit, why = _PACKED if packed else _unit(file, layout, options)
         offset_us = _offset(file, layout)
         rows, dtype = layout.rows(file), layout.type_of(file, "t")
+        # Less than a byte an event is nobody's camera: room for more is made when there are more.
+        room = min(rows, max(EVENT_CHUNK, file.size))
         found = hdf5_side.geometry_of(file, layout, options)
         numbering = Numbering()
         if source.head.startswith(_MATLAB):
@@ -122,7 +124,7 @@ def open_hdf5(source: Source, options: ReadOptions, *, name: str) -> Recording:
             path=source.name,
             sensor_size=found.size,
             on_error=options.on_error,
-            bound=lambda: rows,
+            bound=lambda: room,
         ),
         frames=frames,
         side_data=side,
@@ -146,7 +148,10 @@ def _unit(file: File, layout: Layout, options: ReadOptions) -> tuple[TimeUnit, s
     dset = layout.datasets(file)["t"]
     if layout.form == "columns":
         for key in ("units", "unit"):
-            said = _SPELT.get(str(file.attribute(dset, key)).strip().lower())
+            text = None
+            with options.booking():
+                text = file.attribute(dset, key)
+            said = _SPELT.get(str(text).strip().lower())
             where = f"attribute {key!r} of {dset.name}"
             if said is not None:
                 settled_unit(given, said, where=where, name=file.source.name)

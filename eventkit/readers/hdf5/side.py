@@ -34,8 +34,16 @@ def geometry_of(file: File, layout: Layout, options: ReadOptions) -> geometry.Ge
     Raises
     ------
     FormatError
-        If the file says something that is no size.
+        If what the file says is damaged or no size; policies that go on note it instead.
     """
+    try:
+        return _geometry_of(file, layout, options)
+    except FormatError as fault:
+        options.book(fault)
+    return geometry.settle(file.source, options.sensor_size)
+
+
+def _geometry_of(file: File, layout: Layout, options: ReadOptions) -> geometry.Geometry:
     parent = layout.place.rpartition("/")[0]
     found = geometry.settle(
         file.source,
@@ -88,7 +96,8 @@ def _scalar(file: File, place: Any, name: str) -> Any:
     value = file.attribute(place, name)
     if value is None and isinstance(place, library().Group):
         dset = file.member(place, name)
-        if isinstance(dset, library().Dataset) and dset.size == 1 and file.is_there(dset):
+        is_number = isinstance(dset, library().Dataset) and dset.dtype.kind in "iuf"
+        if is_number and dset.size == 1 and file.is_there(dset):
             value = dset[()]
     if value is None:
         return None
