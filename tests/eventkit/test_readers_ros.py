@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 import re
 import sqlite3
 import struct
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
@@ -29,7 +31,7 @@ import eventkit
 from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
-from eventkit.readers.ros import chunks, pixels
+from eventkit.readers.ros import chunks, merge, pixels
 from eventkit.readers.ros import packets as ros_packets
 from eventkit.readers.ros.messages import MessageError, typestore
 from eventkit.testing.files import known_events
@@ -777,16 +779,13 @@ def test_a_damaged_image_costs_itself_and_is_noted(tmp_path: Path) -> None:
     assert int(picture.pixels[0, 0, 0]) == 3
 
 
-@pytest.mark.parametrize("ros", [1, 2])
-def test_inertial_samples_and_signals_are_on_the_clock_of_the_events(
-    tmp_path: Path, ros: int
-) -> None:
+def imu(ros: int, stamp_us: int) -> bytes:
     types = STORES[ros].types
     vector, nine = types["geometry_msgs/msg/Vector3"], np.zeros(9)
-    imu = serialise(
+    return serialise(
         ros,
         IMU,
-        START_US + 50,
+        stamp_us,
         orientation=types["geometry_msgs/msg/Quaternion"](x=0.1, y=0.2, z=0.3, w=0.4),
         orientation_covariance=nine,
         angular_velocity=vector(x=1.0, y=2.0, z=3.0),
@@ -794,11 +793,17 @@ def test_inertial_samples_and_signals_are_on_the_clock_of_the_events(
         linear_acceleration=vector(x=4.0, y=5.0, z=6.0),
         linear_acceleration_covariance=nine,
     )
+
+
+@pytest.mark.parametrize("ros", [1, 2])
+def test_inertial_samples_and_signals_are_on_the_clock_of_the_events(
+    tmp_path: Path, ros: int
+) -> None:
     signal = struct.pack("<2Q", 1 << 63 | 7_000, 9_000)
     events = Events(x=[1], y=[2], t=[3], p=[1])
     messages = [
         ("/c/events", PACKET, 1, packet(ros, "mono", mono(events, 0), START_US)),
-        ("/c/imu", IMU, 2, imu),
+        ("/c/imu", IMU, 2, imu(ros, START_US + 50)),
         ("/c/trigger", PACKET, 3, packet(ros, "trigger", signal, START_US)),
     ]
     kind = "bag" if ros == 1 else "db3"
@@ -1102,12 +1107,94 @@ def test_mcap_without_chunks_is_read_by_its_index(tmp_path: Path, sound: Events)
     assert recording.between(last, last + 1) == sound[sound.t == last]
 
 
-def test_chunks_whose_times_overlap_are_merged(tmp_path: Path, sound: Events) -> None:
+def test_chunks_whose_times_overlap_are_merged(
+    tmp_path: Path, sound: Events, monkeypatch: Any
+) -> None:
     messages = event_messages(2, sound, 40)
     messages = [(*m[:2], 10 * i, m[3]) for i, m in enumerate(messages)]
     path = mcap_file(tmp_path / "a.mcap", [messages[1::2], messages[::2]])
+    assert eventkit.open(path).events == sound
+    write_small_chunks(monkeypatch)
+    messages = [(*m[:3], array(1, sound[40 * i :][:40])) for i, m in enumerate(messages)]
+    path = write_bag(tmp_path / "a.bag", "bag", [*messages[1::2], *messages[::2]])
 
     assert eventkit.open(path).events == sound
+
+
+@pytest.mark.parametrize("held", [1 << 20, 1])
+def test_chunks_that_alternate_in_time_are_read_once_where_memory_allows(
+    monkeypatch: Any, held: int
+) -> None:
+    monkeypatch.setattr(merge, "HELD_BYTES", held)
+    reads: Counter[int] = Counter()
+
+    def read(at: int) -> list[merge.Found]:
+        reads[at] += 1
+        return [(time, at, bytes([time])) for time in range(at, 60, 3)]
+
+    found = list(merge.merged(read, {2: 2, 0: 0, 1: 1}, None))
+
+    assert found == [(time, time % 3, bytes([time])) for time in range(60)]
+    assert set(reads.values()) == {1} if held > 1 else min(reads.values()) > 1
+
+
+def write_small_chunks(monkeypatch: Any) -> None:
+    """Make bags of ROS1 with chunks of one message or two of 40 events."""
+    made = rosbag1.Writer.__init__
+
+    def small(self: Any, *args: Any, **options: Any) -> None:
+        made(self, *args, **options)
+        self.chunk_threshold = 1000
+
+    monkeypatch.setattr(rosbag1.Writer, "__init__", small)
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "twice"])
+def test_a_damaged_entry_of_the_index_costs_its_chunk_wherever_reading_starts(
+    tmp_path: Path, sound: Events, monkeypatch: Any, how: str
+) -> None:
+    write_small_chunks(monkeypatch)
+    for module in ("ros.reader", "stream"):
+        monkeypatch.setattr(f"eventkit.readers.{module}.INDEX_EVENTS", 40)
+    messages = [(*m[:2], 10 * i, m[3]) for i, m in enumerate(event_messages(1, sound, 40))]
+    path = write_bag(tmp_path / "a.bag", "bag", messages)
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<3I", 24, 0, 10)) + 4  # of the second chunk, with messages 1, 2
+    first, second = data[at : at + 12], at + 12
+    data[second : second + 12] = (
+        first if how == "twice" else data[second : second + 8] + struct.pack("<I", 1)
+    )
+    path.write_bytes(data)
+
+    recording = eventkit.open(path, on_error="skip")
+    whole = Events.concatenate([chunk.events for chunk in recording.stream()])
+
+    assert (
+        whole.to_structured().tolist() == np.delete(sound.to_structured(), slice(40, 120)).tolist()
+    )
+    assert recording.between(int(sound.t[0]), int(sound.t[-1]) + 1) == whole
+    for start in sound.t[::37].tolist():
+        assert recording.between(start, int(sound.t[-1]) + 1) == whole[whole.t >= start]
+
+
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("type_", [ARRAY, IMAGE, IMU])
+def test_a_time_that_no_clock_shows_is_damage(
+    tmp_path: Path, sound: Events, type_: str, index: bool
+) -> None:
+    data = {ARRAY: array(2, sound[:40]), IMAGE: gray(3), IMU: imu(2, START_US)}[type_]
+    topic = "/dvs/events" if type_ == ARRAY else "/side"
+    latest = [("/side", type_, 2**63 - 1, data)] if type_ != ARRAY else []
+    parts = [*in_chunks(2, sound), latest, [(topic, type_, 2**63, data)]]
+    path = mcap_file(tmp_path / "a.mcap", parts, index=index)
+
+    with pytest.raises(FormatError, match="a message of 9223372036854775808 nanoseconds"):
+        _ = (strict := eventkit.open(path)).events, strict.imu
+    recording = eventkit.open(path, on_error="skip")
+
+    assert recording.events == sound
+    assert type_ != IMAGE or recording.frames.t_us.tolist() == [START_US]
+    assert type_ != IMU or recording.imu["t"].tolist() == [START_US]
 
 
 @pytest.mark.parametrize("method", ["", "zstd"])
@@ -1154,13 +1241,7 @@ def test_damaged_chunks_of_mcap_cost_themselves_and_are_told(
 def test_damaged_chunks_of_a_ros1_bag_cost_themselves_and_are_told(
     tmp_path: Path, sound: Events, monkeypatch: Any, lz4: bool, index: bool
 ) -> None:
-    made = rosbag1.Writer.__init__
-
-    def small(self: Any, *args: Any, **options: Any) -> None:
-        made(self, *args, **options)
-        self.chunk_threshold = 1000
-
-    monkeypatch.setattr(rosbag1.Writer, "__init__", small)
+    write_small_chunks(monkeypatch)
     path = write_bag(tmp_path / "a.bag", "bag", event_messages(1, sound, 40), lz4=lz4)
     data = bytearray(path.read_bytes())
     starts = [m.end() for m in re.finditer(rb"op=\x05", data)]
@@ -1241,19 +1322,119 @@ def test_a_chunk_of_more_records_than_any_has_is_damaged() -> None:
         list(chunks.mcap_records(record * 131_073))
 
 
-def test_a_view_in_place_of_messages_is_refused(tmp_path: Path, sound: Events) -> None:
-    path = write_bag(tmp_path / "a.db3", "db3", event_messages(2, sound))
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "columns"),
+    [
+        ("messages", "VIEW", "i AS id, 1 AS topic_id, i AS timestamp, x'00' AS data"),
+        ("MESSAGES", "VIEW", "i AS id, 1 AS topic_id, i AS timestamp, x'00' AS data"),
+        ("message_definitions", "VIEW", "i AS id, '' AS topic_type, '' AS encoding"),
+        ("messages", "TABLE", "x'00' AS data"),
+    ],
+)
+def test_a_database_that_computes_what_it_holds_is_refused(
+    tmp_path: Path, sound: Events, table: str, kind: str, columns: str
+) -> None:
+    whole = write_bag(tmp_path / "whole.db3", "db3", event_messages(2, sound))
+    path = tmp_path / "a.db3"
+    path.write_bytes(whole.read_bytes())
     database = sqlite3.connect(path)
-    database.execute("ALTER TABLE messages RENAME TO rows")
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
-    query = "SELECT i AS id, 1 AS topic_id, i AS timestamp, x'00' AS data FROM n"
-    database.execute(f"CREATE VIEW messages AS {endless} {query}")
+    database.execute(f"ALTER TABLE {table} RENAME TO rows")
+    if kind == "VIEW":
+        columns += ", '' AS encoded_message_definition, '' AS type_description_hash"
+        database.execute(f"CREATE VIEW {table} AS {ENDLESS} SELECT {columns} FROM n")
+    else:
+        grows = "data BLOB GENERATED ALWAYS AS (zeroblob(900000000)) VIRTUAL"
+        database.execute(
+            f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, topic_id, timestamp, {grows})"
+        )
+        database.execute(f"INSERT INTO {table}(topic_id, timestamp) VALUES (1, 5), (1, 6)")
     database.commit()
     database.close()
 
-    for policy in ("raise", "skip"):
-        with pytest.raises(FormatError, match=r"is a view and no table|got none"):
-            eventkit.open(path, on_error=policy)
+    assert read_in_bounds(whole, path) == ["raise FormatError", "skip FormatError"]
+    with pytest.raises(FormatError, match=r"is a view and no table|column data .* is generated"):
+        eventkit.open(path)
+
+
+def test_a_row_that_is_no_message_costs_itself(tmp_path: Path, sound: Events) -> None:
+    path = write_bag(tmp_path / "a.db3", "db3", event_messages(2, sound, 40))
+    database = sqlite3.connect(path)
+    database.execute("UPDATE messages SET data = 1000000000 WHERE id = 3")
+    database.commit()
+    database.close()
+
+    with pytest.raises(FormatError, match="a row with int as time, int as data"):
+        _ = eventkit.open(path).events
+    recording = eventkit.open(path, on_error="skip")
+
+    rows = np.arange(400) // 40
+    assert recording.events.to_structured().tolist() == sound.to_structured()[rows != 2].tolist()
+    assert recording.ledger.skipped == {"damaged chunk": 1}
+
+
+def test_a_topic_whose_name_is_no_text_is_damage(tmp_path: Path, sound: Events) -> None:
+    path = write_bag(tmp_path / "a.db3", "db3", event_messages(2, sound))
+    database = sqlite3.connect(path)
+    database.execute(
+        "INSERT INTO topics SELECT 2, x'ff', type, serialization_format, offered_qos_profiles, "
+        "type_description_hash FROM topics"
+    )
+    database.commit()
+    database.close()
+
+    with pytest.raises(FormatError, match="a topic whose name is bytes"):
+        eventkit.open(path)
+    assert eventkit.open(path, on_error="skip").events == sound
+
+
+@pytest.mark.parametrize("name", ["a.db3", "a.mcap", "a.db3.zstd", "metadata.yaml"])
+def test_a_pipe_in_the_folder_of_a_bag_is_not_waited_for(
+    tmp_path: Path, sound: Events, name: str
+) -> None:
+    folder = write_folder(tmp_path, sound)
+    text = (folder / "metadata.yaml").read_text()
+    if name == "metadata.yaml":
+        (folder / name).unlink()
+    else:
+        text = text.replace("- bag.db3", f"- {name}")
+        text = text.replace("sqlite3", "mcap") if name == "a.mcap" else text
+        text = text.replace("compression_format: ''", "compression_format: zstd")
+        text = text.replace("compression_mode: ''", "compression_mode: file")
+        (folder / "metadata.yaml").write_text(text)
+    os.mkfifo(folder / name)
+    whole = write_bag(tmp_path / "whole.db3", "db3", event_messages(2, sound))
+
+    outcomes = read_in_bounds(whole, folder)
+
+    error = "UnsupportedFormatError" if name == "metadata.yaml" else "FormatError"
+    assert outcomes == [f"raise {error}", f"skip {error}"]
+
+
+def write_folder(tmp_path: Path, events: Events) -> Path:
+    writer = rosbag2.Writer(tmp_path / "bag", version=9)
+    with writer:
+        connection = writer.add_connection("/dvs/events", ARRAY, typestore=STORES[2])
+        for _, _, time, data in event_messages(2, events, 40):
+            writer.write(connection, time, data)
+    return tmp_path / "bag"
+
+
+def test_metadata_of_more_levels_or_bytes_than_any_has_are_refused(
+    tmp_path: Path, sound: Events
+) -> None:
+    folder = write_folder(tmp_path, sound)
+    path = folder / "metadata.yaml"
+    text = path.read_text()
+
+    for more in ("[" * 65, " " * (1 << 22)):
+        path.write_text(text + f"  other: {more}")
+        with pytest.raises(FormatError, match="64 levels"):
+            eventkit.open(folder)
+    path.write_text(text + "  other: " + "[" * 60 + "]" * 60)
+    assert eventkit.open(folder).events == sound
 
 
 @pytest.mark.parametrize("method", ["bz2", "lz4", "zstd"])

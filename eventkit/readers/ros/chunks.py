@@ -11,7 +11,7 @@ import bz2
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from eventkit._optional import require
@@ -36,6 +36,18 @@ class ChunkError(ValueError):
 
 class EndError(ChunkError):
     """A file that ends early."""
+
+
+Lost = Callable[[ChunkError], None]
+"""Told of what is damaged where the container says what follows."""
+
+
+def tell(lost: Lost | None, err: Exception) -> None:
+    """Tell of damage; where nobody wants to know, it is an error."""
+    fault = err if isinstance(err, ChunkError) else ChunkError(str(err) or type(err).__name__)
+    if lost is None:
+        raise fault from err
+    lost(fault)
 
 
 class Record(NamedTuple):
@@ -190,6 +202,15 @@ def mcap_records(content: bytes) -> Iterator[tuple[int, int, int]]:
             msg = f"a record of kind {kind} and {size} bytes in a chunk"
             raise ChunkError(msg)
         yield kind, start, at
+
+
+def mcap_message(data: bytes, at: int) -> tuple[int, int]:
+    """Return the channel and the nanoseconds of the message at a byte."""
+    channel, _, time = struct.unpack_from("<HIQ", data, at)
+    if time >= 1 << 63:
+        msg = f"a message of {time} nanoseconds, which no clock shows before the year 2262"
+        raise ChunkError(msg)
+    return int(channel), int(time)
 
 
 def mcap_string(data: bytes, at: int) -> tuple[str, int]:

@@ -7,21 +7,18 @@ whose place the index says, follows.
 
 from __future__ import annotations
 
-import heapq
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventkit._optional import require
 from eventkit.readers.ros import chunks
-from eventkit.readers.ros.chunks import ChunkError
+from eventkit.readers.ros.chunks import ChunkError, Lost
+from eventkit.readers.ros.merge import DAMAGE, Found, merged
 from eventkit.sources import Source
-
-Lost = Callable[[ChunkError], None]
-
-_DAMAGE = (ValueError, KeyError, struct.error, OverflowError)  # ChunkError is a ValueError
 
 
 def profile_of(source: Source) -> str:
@@ -31,7 +28,7 @@ def profile_of(source: Source) -> str:
             chunks.take(file, 8)
             _, size = chunks.mcap_head(file)
             return chunks.mcap_string(chunks.take(file, min(size, 1 << 16)), 0)[0]
-    except _DAMAGE:
+    except DAMAGE:
         return ""
 
 
@@ -46,7 +43,7 @@ def has_index(source: Source) -> bool:
         return False
     try:
         kinds = _summary(source.local())
-    except (*_DAMAGE, OSError):
+    except (*DAMAGE, OSError):
         return True
     return chunks.CHANNEL in kinds and bool(kinds & {chunks.CHUNK_INDEX, chunks.STATISTICS})
 
@@ -123,30 +120,23 @@ class McapFile:
         known = {conn.id: conn for conn in connections}
         first = 0 if start is None else start
         with self._path.open("rb") as file:
-            found = self._merged if self._index.chunks else self._plain
+            found = self._chunks if self._index.chunks else self._plain
             for time, channel, data in found(file, known, first):
                 if stop is not None and time >= stop:
                     return
                 yield known[channel], time, data
 
-    def _merged(
-        self, file: Any, known: Collection[int], first: int
-    ) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (nanoseconds, channel, bytes) of all chunks."""
-        places: dict[int, int] = {}
+    def _chunks(self, file: Any, known: Collection[int], first: int) -> Iterator[Found]:
+        """Yield the messages of all chunks."""
+        begins: dict[int, int] = {}
         for info in self._index.chunks:
             has = not info.channel_count or any(info.channel_count.get(n) for n in known)
             if has and info.message_end_time >= first:
-                places.setdefault(info.chunk_start_offset, info.message_start_time)
-        found = [self._chunk(file, at, time, known, first) for at, time in places.items()]
-        for message in heapq.merge(*found, key=lambda message: message[0]):
-            if message[1] >= 0:
-                yield message
+                begins.setdefault(info.chunk_start_offset, info.message_start_time)
+        return merged(partial(_mcap_chunk, file, known, first), begins, self._lost)
 
-    def _plain(
-        self, file: Any, known: Collection[int], first: int
-    ) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the same of a file without chunks, which is in the order of its times."""
+    def _plain(self, file: Any, known: Collection[int], first: int) -> Iterator[Found]:
+        """Yield the messages of a file without chunks, which is in the order of its times."""
         file.seek(self._index.data_start)
         latest = 0
         while file.tell() < self._index.data_end:
@@ -157,7 +147,7 @@ class McapFile:
                     raise ChunkError(msg)
                 chunks.go_to(file, file.tell() + size)
                 continue
-            channel, _, time = struct.unpack_from("<HIQ", data := chunks.take(file, size))
+            channel, time = chunks.mcap_message(data := chunks.take(file, size), 0)
             if time < latest:
                 msg = "not indexed, and not in the order of its times"
                 raise ChunkError(msg)
@@ -165,30 +155,19 @@ class McapFile:
             if channel in known and time >= first:
                 yield time, channel, data[22:]
 
-    def _chunk(
-        self, file: Any, at: int, time: int, known: Collection[int], first: int
-    ) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (nanoseconds, channel, bytes), a blank one first: a chunk waits for its time."""
-        yield time, -1, b""
-        try:
-            chunks.go_to(file, at)
-            kind, size = chunks.mcap_head(file)
-            if kind != chunks.CHUNK:
-                msg = f"a record of kind {kind} where the index has a chunk"
-                raise ChunkError(msg)
-            found = _messages(chunks.mcap_chunk(file, size), known, first)
-        except _DAMAGE as err:
-            _tell(self._lost, err)
-            return
-        yield from found
 
-
-def _messages(content: bytes, known: Collection[int], first: int) -> list[tuple[int, int, bytes]]:
+def _mcap_chunk(file: Any, known: Collection[int], first: int, at: int) -> list[Found]:
+    """Return the messages of some channels, recorded at ``first`` or later, of the chunk here."""
+    chunks.go_to(file, at)
+    kind, size = chunks.mcap_head(file)
+    if kind != chunks.CHUNK:
+        msg = f"a record of kind {kind} where the index has a chunk"
+        raise ChunkError(msg)
+    content = chunks.mcap_chunk(file, size)
     found = []
-    head = struct.Struct("<HIQ")
     for kind, start, end in chunks.mcap_records(content):
         if kind == chunks.MESSAGE:
-            channel, _, time = head.unpack_from(content, start)
+            channel, time = chunks.mcap_message(content, start)
             if channel in known and time >= first:
                 found.append((time, channel, content[start + 22 : end]))
     return sorted(found, key=lambda message: message[0])
@@ -228,28 +207,46 @@ class Bag1File:
     ) -> Iterator[tuple[Any, int, bytes]]:
         """Yield (connection, nanoseconds, bytes) in the order of their times."""
         known = {conn.id: conn for conn in connections}
-        damaged: set[int] = set()
-        place, content = -1, b""
+        places: dict[int, list[_Place]] = {at: [] for at in self._index.chunks}
+        for number in known:
+            for entry in self._index.indexes[number]:
+                places[entry.chunk_pos].append(_Place(entry.time, number, entry.offset))
+        begins = {
+            at: min(inside).time
+            for at, inside in places.items()
+            if inside and (start is None or max(inside).time >= start)
+        }
         with self._path.open("rb") as file:
-            for entry in heapq.merge(*(self._index.indexes[number] for number in known)):
-                if entry.chunk_pos in damaged or (start is not None and entry.time < start):
-                    continue
-                try:
-                    if place != entry.chunk_pos:
-                        chunks.go_to(file, entry.chunk_pos)
-                        place, content = entry.chunk_pos, chunks.bag_chunk(file)[1]
-                    number, data = _message(content, entry)
-                    connection = known[number]
-                except _DAMAGE as err:
-                    _tell(self._lost, err)
-                    damaged.add(entry.chunk_pos)
-                    continue
-                yield connection, entry.time, data
+            read = partial(_bag_chunk, file, places)
+            for time, number, data in merged(read, begins, self._lost):
+                if start is None or time >= start:
+                    yield known[number], time, data
 
 
-def _message(content: bytes, entry: Any) -> tuple[int, bytes]:
-    """Return the connection and the bytes of the message that the index has at this place."""
-    at = entry.offset
+class _Place(NamedTuple):
+    """What the index says of a message: its time, its connection, its place in the chunk."""
+
+    time: int
+    number: int
+    offset: int
+
+
+def _bag_chunk(file: Any, places: dict[int, list[_Place]], at: int) -> list[Found]:
+    """Return the messages that the index has in the chunk here, each with a place of its own."""
+    chunks.go_to(file, at)
+    content = chunks.bag_chunk(file)[1]
+    found: dict[int, Found] = {}
+    for place in places[at]:
+        start, end = _span(content, place)
+        if start in found:
+            msg = "two entries of the index for one message"
+            raise ChunkError(msg)
+        found[start] = (place.time, place.number, content[start:end])
+    return sorted(found.values(), key=lambda message: message[0])
+
+
+def _span(content: bytes, place: _Place) -> tuple[int, int]:
+    at = place.offset
     while True:
         start = at + 4 + chunks.u32(content[at : at + 4])
         header = chunks.bag_header(content[at + 4 : start])
@@ -260,14 +257,8 @@ def _message(content: bytes, entry: Any) -> tuple[int, bytes]:
         if header[b"op"] != b"\x07":  # connections may stand before a message
             break
         at = end
-    if header[b"op"] != b"\x02" or chunks.bag_time(header) != entry.time:
+    said = (chunks.bag_time(header), chunks.u32(header[b"conn"]))
+    if header[b"op"] != b"\x02" or said != (place.time, place.number):
         msg = "another record where the index has a message"
         raise ChunkError(msg)
-    return chunks.u32(header[b"conn"]), content[start + 4 : end]
-
-
-def _tell(lost: Lost | None, err: Exception) -> None:
-    fault = err if isinstance(err, ChunkError) else ChunkError(str(err) or type(err).__name__)
-    if lost is None:
-        raise fault from err
-    lost(fault)
+    return start + 4, end

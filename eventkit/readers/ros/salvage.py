@@ -2,27 +2,22 @@
 
 Recorders write the index last, so a recording that was killed and a copy that was cut have none,
 while nearly all of their messages are whole; and MCAP files may be written without one, or with
-messages of ROS1. Layouts: see `eventkit.readers.ros.chunks`; ROS2's ``.db3`` is SQLite.
+messages of ROS1. Layouts: see `eventkit.readers.ros.chunks`, of ``.db3``
+`eventkit.readers.ros.databases`.
 """
 
 from __future__ import annotations
 
 import io
-import shutil
 import struct
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 from eventkit.errors import FormatError
 from eventkit.readers.ros import chunks
-from eventkit.readers.ros.chunks import ChunkError, EndError, Record, take, u32
+from eventkit.readers.ros.chunks import ChunkError, EndError, Lost, Record, take, u32
+from eventkit.readers.ros.databases import db3_records
 from eventkit.sources import Source
-
-Lost = Callable[[ChunkError], None]
 
 _DAMAGE = (ValueError, KeyError, IndexError, struct.error, OverflowError)
 
@@ -45,7 +40,7 @@ def records(source: Source, kind: str, lost: Lost) -> Iterator[Record]:
         Where what the bag is compressed with is damaged.
     """
     if kind == "db3":
-        yield from _db3(source)
+        yield from db3_records(source, lost)
         return
     walk = _bag if kind == "bag" else _mcap
     try:
@@ -135,7 +130,7 @@ class _Channels:
             encoding = chunks.mcap_string(data, at)[0]
             self._known[channel] = (topic, self._types.get(schema, ""), encoding)
         elif kind == chunks.MESSAGE:
-            channel, _, time = struct.unpack_from("<HIQ", data)
+            channel, time = chunks.mcap_message(data, 0)
             topic, type_, encoding = self._known[channel]
             yield Record(topic, type_, time, data[22:], encoding)
 
@@ -192,78 +187,6 @@ def _mcap_plain(file: Any, known: _Channels) -> Iterator[Record]:
         if head[0] == chunks.MESSAGE and len(data) < 22:
             return
         yield from known.take(head[0], data)
-
-
-# SQLite: rows one after the other until a page is missing.
-
-
-def check_tables(path: Path) -> None:
-    """Refuse a database whose messages or topics are no tables: a view can go on for ever.
-
-    Raises
-    ------
-    ChunkError
-        For a view; what is damaged is left to whoever reads it.
-    """
-    import sqlite3
-
-    query = "SELECT name, type FROM sqlite_master WHERE name IN ('messages', 'topics')"
-    with closing(_database(path)) as connection, suppress(sqlite3.Error):
-        for name, kind in connection.execute(query).fetchmany(9):
-            if kind != "table":
-                msg = f"{name} is a {kind} and no table"
-                raise ChunkError(msg)
-
-
-def _database(path: Path) -> Any:
-    import sqlite3
-
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
-
-
-def _db3(source: Source) -> Iterator[Record]:
-    import sqlite3
-
-    query = "SELECT topic_id, timestamp, data FROM messages ORDER BY id"
-    with _whole_pages(source.local()) as path:
-        connection = _database(path)
-        try:
-            check_tables(path)
-            # Otherwise a file that is shorter than its header says is not read at all.
-            connection.execute("PRAGMA writable_schema=ON")
-            names = connection.execute("SELECT id, name, type FROM topics").fetchall()
-            known = {row[0]: (str(row[1]), str(row[2])) for row in names}
-            for topic, time, data in connection.execute(query):
-                if topic in known and isinstance(time, int) and isinstance(data, bytes):
-                    yield Record(*known[topic], time, data)
-        except (sqlite3.Error, UnicodeDecodeError, OverflowError, ChunkError):
-            return
-        finally:
-            connection.close()
-
-
-def page_bytes(head: bytes) -> int:
-    """Return the page size that the header of an SQLite database states; 1 if it is no size."""
-    size = int.from_bytes(head[16:18], "big")
-    size = 65536 if size == 1 else size
-    return size if size >= 512 and size & (size - 1) == 0 else 1
-
-
-@contextmanager
-def _whole_pages(path: Path) -> Iterator[Path]:
-    """Give a copy without a cut page at the end, which SQLite would fill up with zeros."""
-    with path.open("rb") as file:
-        rest = path.stat().st_size % page_bytes(file.read(100))
-        if not rest:
-            yield path
-            return
-        file.seek(0)
-        with tempfile.TemporaryDirectory(prefix="eventkit-") as folder:
-            copy = Path(folder) / "whole.db3"
-            with copy.open("wb") as whole:
-                shutil.copyfileobj(file, whole, 1 << 20)
-                whole.truncate(path.stat().st_size - rest)
-            yield copy
 
 
 class _Part:
