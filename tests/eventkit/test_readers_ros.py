@@ -759,6 +759,20 @@ def gray(value: int, *, shape: tuple[int, int] = (2, 3), stamp_us: int = START_U
     )
 
 
+def test_images_without_a_named_encoding_are_none_and_that_is_said(tmp_path: Path) -> None:
+    nameless = serialise(
+        2, IMAGE, START_US, height=2, width=3, encoding="", is_bigendian=0, step=3,
+        data=np.zeros(6, np.uint8),
+    )  # fmt: skip
+    messages = [("/e", ARRAY, 1, array(2, absolute(4))), ("/i", IMAGE, 2, nameless)]
+
+    recording = eventkit.open(write_bag(tmp_path / "a.mcap", "mcap", messages))
+
+    assert recording.frames is None
+    assert any("of no named encoding" in note for note in recording.notes)
+    assert len(recording.events) == 4
+
+
 def test_a_damaged_image_costs_itself_and_is_noted(tmp_path: Path) -> None:
     messages: list[Message] = [("/e", ARRAY, 1, array(2, absolute(4)))]
     for i in range(6):

@@ -140,7 +140,7 @@ def _raw(data: bytes, ros: int) -> _Image:
     fields = Fields(data, ros)
     stamp = fields.header()
     height, width = fields.numbers("I", 2)
-    encoding = fields.text()
+    encoding = fields.text() or "of no named encoding"  # empty is what compressed ones are here
     big, step = bool(fields.number("B")), fields.number("I")
     pixels = fields.blob()
     known = ENCODINGS.get(encoding)
