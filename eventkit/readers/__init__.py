@@ -115,7 +115,8 @@ def find_reader(source: Source, *, format: str | None = None) -> tuple[Reader, s
         if why is not None:
             return reader, why
     if not source.is_dir and not source.head:
-        msg = "expected a recording, the file is empty; copy it again"
+        got = "nothing that can be unpacked" if source.compression else "an empty file"
+        msg = f"expected a recording, got {got}; copy it again"
         raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
     for reader in readers():
         if reader.name in _TABLES and source.suffix in reader.suffixes and not source.is_dir:
