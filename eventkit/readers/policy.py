@@ -42,7 +42,7 @@ Drops = dict[str, NDArray[np.int64]]
 class Extent(NamedTuple):
     """What a decoder saw of its events as it wrote them, so that none need be looked at again.
 
-    Looking once more costs 0.4 ns an event in the cache and 1.2 ns beyond it; EVT2 is decoded in 1.7.
+    Looking once more costs 0.4 ns an event in the cache and 1.2 ns beyond; EVT2 is decoded in 1.7.
     """
 
     right: int

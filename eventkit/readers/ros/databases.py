@@ -9,20 +9,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from eventkit._optional import require
 from eventkit.readers.ros.chunks import CHUNK_BYTES, ChunkError, Lost, Record, tell
+from eventkit.readers.ros.index_file import IndexFile
 from eventkit.sources import Source
 
 _STORED = ("CREATE TABLE", "CREATE INDEX", "CREATE UNIQUE INDEX")
 _READ = ("messages", "topics", "schema", "message_definitions")
 
 
-class Db3File:
+class Db3File(IndexFile):
     """A database of ROS2, with the interface of the reader of `rosbags`, which reads its topics.
 
     Parameters
@@ -35,19 +36,8 @@ class Db3File:
     def __init__(self, path: Path, lost: Lost | None = None) -> None:
         rosbag2 = require("rosbags.rosbag2", extra="ros", purpose="ROS bags")
         # It puts the name into a URI as it is.
-        self._index = rosbag2.Reader.STORAGE_PLUGINS[".db3"](Path(quote(str(path))))
-        self._path = path
-        self._lost = lost
-
-    @property
-    def connections(self) -> Any:
-        """As `rosbags` has them."""
-        return self._index.connections
-
-    @property
-    def metadata(self) -> Any:
-        """As `rosbags` has them."""
-        return self._index.metadata
+        index = rosbag2.Reader.STORAGE_PLUGINS[".db3"](Path(quote(str(path))))
+        super().__init__(index, path, lost)
 
     def open(self) -> None:
         """Read the topics of a database that is whole."""
@@ -59,11 +49,6 @@ class Db3File:
         with closing(_database(self._path)) as connection:
             _check_tables(connection)
         self._index.open()
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(Exception):  # it closes itself at a fault
-            self._index.close()
 
     def messages(
         self, connections: Collection[Any], start: int | None = None, stop: int | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from eventkit._optional import require
 from eventkit.readers.ros import chunks
 from eventkit.readers.ros.chunks import ChunkError, Lost
+from eventkit.readers.ros.index_file import IndexFile
 from eventkit.readers.ros.merge import DAMAGE, Found, merged
 from eventkit.sources import Source
 
@@ -68,7 +68,7 @@ def _summary(path: Path) -> set[int]:
     return kinds
 
 
-class McapFile:
+class McapFile(IndexFile):
     """An MCAP file of ROS2 with an index of chunks.
 
     Parameters
@@ -80,26 +80,14 @@ class McapFile:
 
     def __init__(self, path: Path, lost: Lost | None = None) -> None:
         rosbag2 = require("rosbags.rosbag2", extra="ros", purpose="ROS bags")
-        self._index = rosbag2.Reader.STORAGE_PLUGINS[".mcap"](path)
+        super().__init__(rosbag2.Reader.STORAGE_PLUGINS[".mcap"](path), path, lost)
         # It would walk the whole file and decompress all of it.
         self._index.meta_scan = self._refuse
-        self._path = path
-        self._lost = lost
 
     @staticmethod
     def _refuse() -> None:
         msg = "not indexed"
         raise ChunkError(msg)
-
-    @property
-    def connections(self) -> Any:
-        """As `rosbags` has them."""
-        return self._index.connections
-
-    @property
-    def metadata(self) -> Any:
-        """As `rosbags` has them."""
-        return self._index.metadata
 
     def open(self) -> None:
         """Read the index."""
@@ -107,11 +95,6 @@ class McapFile:
         if not self._index.chunks and self._index.statistics.chunk_count:
             self.close()
             self._refuse()
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(Exception):  # it closes itself at a fault
-            self._index.close()
 
     def messages(
         self, connections: Collection[Any], start: int | None = None, stop: int | None = None
@@ -173,7 +156,7 @@ def _mcap_chunk(file: Any, known: Collection[int], first: int, at: int) -> list[
     return sorted(found, key=lambda message: message[0])
 
 
-class Bag1File:
+class Bag1File(IndexFile):
     """A ROS1 bag with an index.
 
     Parameters
@@ -184,23 +167,12 @@ class Bag1File:
     """
 
     def __init__(self, path: Path, lost: Lost | None = None) -> None:
-        self._index = require("rosbags.rosbag1", extra="ros", purpose="ROS bags").Reader(path)
-        self._path = path
-        self._lost = lost
-
-    @property
-    def connections(self) -> Any:
-        """As `rosbags` has them."""
-        return self._index.connections
+        rosbag1 = require("rosbags.rosbag1", extra="ros", purpose="ROS bags")
+        super().__init__(rosbag1.Reader(path), path, lost)
 
     def open(self) -> None:
         """Read the index."""
         self._index.open()
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(Exception):  # it closes itself at a fault
-            self._index.close()
 
     def messages(
         self, connections: Collection[Any], start: int | None = None
