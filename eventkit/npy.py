@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = b"\x93NUMPY"
+from eventkit.npy_header import MAGIC as MAGIC
+from eventkit.npy_header import parse_header
 
 
 class BadArrayError(ValueError):
@@ -59,12 +62,8 @@ def read_header(stream: BinaryIO) -> Header:
         If it is damaged or names objects (a pickle, which would run code).
     """
     try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        else:
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-    except Exception as err:  # numpy parses the header as Python, which fails in any way it likes
+        shape, fortran, dtype = parse_header(stream)
+    except ValueError as err:
         msg = f"its header cannot be read ({err})"
         raise BadArrayError(msg) from err
     if dtype.hasobject:
@@ -102,3 +101,18 @@ def read_npy(data: bytes) -> NDArray[Any]:
     dtype = header.dtype
     flat = np.frombuffer(data, dtype, offset=header.start) if header.bytes else np.empty(0, dtype)
     return flat.reshape(header.shape, order="F" if header.fortran else "C").copy(order="C")
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` archive of our own by name; its checksums are compared.
+
+    Raises
+    ------
+    BadArrayError
+        If a member is no whole array of numbers.
+    OSError, zipfile.BadZipFile
+    """
+    with zipfile.ZipFile(path) as archive:
+        return {
+            name.removesuffix(".npy"): read_npy(archive.read(name)) for name in archive.namelist()
+        }

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, MissingDataError
+from eventkit.npy import read_npz
 from eventkit.samples import SCHEMA_VERSION, Sample, decode_sample, encode_json
 
 MANIFEST = "manifest.json"
@@ -66,17 +67,17 @@ class SampleIndex:
     def load(cls, path: Path) -> SampleIndex:
         """Read an index file."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(
-                    keys=arrays["keys"],
-                    shard=arrays["shard"],
-                    offset=arrays["offset"],
-                    size=arrays["size"],
-                    labels=arrays["labels"],
-                    fields=tuple(str(name) for name in arrays["fields"]),
-                    shards=tuple(str(name) for name in arrays["shards"]),
-                )
-        except Exception as err:  # np.load raises by what the damage happens to look like
+            arrays = read_npz(path)
+            return cls(
+                keys=arrays["keys"],
+                shard=arrays["shard"],
+                offset=arrays["offset"],
+                size=arrays["size"],
+                labels=arrays["labels"],
+                fields=tuple(str(name) for name in arrays["fields"]),
+                shards=tuple(str(name) for name in arrays["shards"]),
+            )
+        except Exception as err:  # zipfile raises by what the damage happens to look like
             msg = (
                 f"{path}: expected a sample index, got a damaged one ({err}); run `eventkit verify`"
             )
