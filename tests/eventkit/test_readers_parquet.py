@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import random
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -85,10 +88,12 @@ def test_metadata_give_the_sensor_size_and_the_unit(path: Path) -> None:
         ({"ts": TRUTH.t}, "bad_header", "got t and ts"),
         ({"x": TRUTH.x + 0.5}, "bad_value", "whole pixel numbers in 'x'"),
         ({"p": TRUTH.p + 1}, "bad_value", "'p' as bool"),
-        ({"x": [None] * N}, "bad_value", "whole pixel numbers in 'x'"),
+        ({"x": [None] * N}, "bad_value", "a number in each row of 'x', got type null"),
         ({"x": [None, *TRUTH.x[1:].tolist()]}, "bad_value", "got a null at event 0"),
         ({"t": [*TRUTH.t[:-1].tolist(), None]}, "bad_value", f"got a null at event {N - 1}"),
-        ({"x": ["a"] * N}, "bad_value", "whole pixel numbers in 'x'"),
+        ({"x": ["a"] * N}, "bad_value", "a number in each row of 'x', got type string"),
+        ({"t": [[1, 2]] * N}, "bad_value", "a number in each row of 't', got type list"),
+        ({"p": [{"a": 1}] * N}, "bad_value", "a number in each row of 'p', got type struct"),
         ({"t": TRUTH.t[::-1]}, "backwards_time", "at event 1"),
     ],
 )
@@ -99,6 +104,90 @@ def test_what_is_no_table_of_events_is_refused(
         _ = eventkit.open(write(path, **changed)).events
 
     assert caught.value.reason == reason
+
+
+def test_two_columns_of_one_name_are_refused(path: Path) -> None:
+    names = ["t", "x", "x", "y", "p"]
+    columns = [pa.array(getattr(TRUTH, name)) for name in names]
+    pq.write_table(pa.Table.from_arrays(columns, names=names), path)
+
+    with pytest.raises(FormatError, match="one column 'x', got 2 of that name"):
+        eventkit.open(path)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [False, True])
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "lz4", "zstd"])
+def test_every_codec_and_kind_of_page_is_read(
+    path: Path, codec: str, dictionary: bool, version: str
+) -> None:
+    columns = {"x": TRUTH.x, "y": TRUTH.y, "t": TRUTH.t, "p": TRUTH.p}
+    pq.write_table(
+        pa.table(columns), path, row_group_size=200, data_page_size=64, write_batch_size=16,
+        compression=codec, use_dictionary=dictionary, data_page_version=version,
+        write_page_index=True,
+    )  # fmt: skip
+
+    assert eventkit.open(path).events == TRUTH
+
+
+def test_columns_in_groups_stand_beside_those_of_events(path: Path) -> None:
+    columns = {
+        "frame": pa.array([{"id": i, "marks": [1, 2]} for i in range(N)]),
+        "x": TRUTH.x,
+        "tags": pa.array([["a"] * (i % 3) for i in range(N)]),
+        "y": TRUTH.y,
+        "t": TRUTH.t,
+        "p": TRUTH.p,
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=64)
+
+    assert eventkit.open(path).events == TRUTH
+
+
+@pytest.mark.parametrize(
+    ("plaintext_footer", "words"), [(True, "an encrypted column"), (False, "an encrypted footer")]
+)
+def test_encrypted_tables_are_refused_in_a_sentence(
+    path: Path, plaintext_footer: bool, words: str
+) -> None:
+    encryption = pytest.importorskip("pyarrow.parquet.encryption", reason="not in this pyarrow")
+
+    class Keys(encryption.KmsClient):  # type: ignore[misc]
+        """Keys that stand in the file as they are."""
+
+        def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+            return base64.b64encode(key_bytes)
+
+        def unwrap_key(self, wrapped_key: bytes, master_key_identifier: str) -> bytes:
+            return base64.b64decode(wrapped_key)
+
+    table = pa.table({"x": TRUTH.x, "y": TRUTH.y, "t": TRUTH.t, "p": TRUTH.p})
+    settings = encryption.EncryptionConfiguration(
+        footer_key="a", column_keys={"b": ["x"]}, plaintext_footer=plaintext_footer
+    )
+    keys = encryption.CryptoFactory(lambda _: Keys()).file_encryption_properties(
+        encryption.KmsConnectionConfig(), settings
+    )
+    with pq.ParquetWriter(path, table.schema, encryption_properties=keys) as writer:
+        writer.write_table(table)
+
+    for on_error in ("raise", "skip"):
+        with pytest.raises(FormatError, match=f"in the clear, got {words}; decrypt it first"):
+            eventkit.open(path, on_error=on_error)
+
+
+def test_what_is_compressed_or_far_away_is_read_alike(path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+    data = write(path).read_bytes()
+    packed, archive = path.with_suffix(".parquet.gz"), path.with_suffix(".zip")
+    packed.write_bytes(gzip.compress(data))
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.parquet", data)
+    fsspec.filesystem("memory").pipe("/events.parquet", data)
+
+    for name in (packed, f"zip://a.parquet::{archive}", "memory://events.parquet"):
+        assert eventkit.open(name).events == TRUTH
 
 
 def test_a_unit_that_the_type_of_the_times_contradicts_is_refused(path: Path) -> None:
