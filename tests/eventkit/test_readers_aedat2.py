@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forward_files import forbid_steps_back, packed
 from hypothesis import given
 
 import eventkit
 from eventkit.errors import EventKitError, FormatError
 from eventkit.events import Events
+from eventkit.readers.aedat import tables
 from eventkit.readers.aedat.jaer import Records
 from eventkit.testing.strategies import events as any_events
 
@@ -324,3 +327,96 @@ def test_evutils_reads_the_same_words(tmp_path: Path) -> None:
     assert np.array_equal(179 - ours.y, theirs.y)
     assert np.array_equal(ours.t, theirs.t)
     assert np.array_equal(ours.p, theirs.p)
+
+
+def tiny_frames(n: int, times: np.ndarray) -> bytes:
+    """Return ``n`` frames of one pixel: a reset read of 9 and a signal read of the number."""
+    words = np.zeros((n, 2, 2), ">u4")
+    words[:, 0, 0] = 1 << 31 | 1023
+    words[:, 1, 0] = (1 << 31 | 1 << 10) + np.arange(n) % 512
+    words[..., 1] = times[:, None] + np.arange(2)
+    return words.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "zip"])
+def test_pictures_in_any_order_open_what_is_compressed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    n = 40_000
+    wanted = [5, 6, n // 2, n - 9]
+    events = b"".join(davis(*row) for row in ROWS[:3])
+    for times in (10 * np.arange(n), 10 * np.arange(n)[::-1]):
+        data = events + tiny_frames(n, times)
+        recording = eventkit.open(packed(write(tmp_path / "a.aedat", data), kind))
+        with monkeypatch.context() as patch:
+            opened = forbid_steps_back(patch)
+            pictures = list(recording.frames.pictures(wanted))
+
+        found = [int(picture.pixels[179, 0, 0]) >> 6 for picture in pictures]
+        assert found == (1023 - np.argsort(times)[wanted] % 512).tolist()
+        assert len(opened) == (kind != "plain")
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_more_frames_than_may_be_are_a_fault_and_take_little_memory(
+    tmp_path: Path, step: int
+) -> None:
+    most = tables.MAX_FRAMES
+    words = tiny_frames(most + 100, np.arange(most + 100))
+    if step == 1:  # every word starts a frame, as it reads the pixel of the last one
+        words = np.frombuffer(words, ">u8").reshape(-1, 2)[:, 1].tobytes()
+    name = packed(write(tmp_path / "a.aedat", davis(*ROWS[0]) + words), "gz")
+    del words
+
+    with pytest.raises(FormatError, match=f"expected at most {most} frames, got more") as caught:
+        eventkit.open(name)
+    tracemalloc.start()
+    recording = eventkit.open(name, on_error="skip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert caught.value.offset == len(header()) + 8 + 8 * step * most
+    assert [fault["offset"] for fault in recording.side_faults] == [caught.value.offset]
+    assert rows_of(recording) == ROWS[:1]
+    if step == 2:
+        assert len(recording.frames) == most
+    else:
+        assert recording.frames is None
+        assert recording.notes == [f"{most} frames are cut, as at the start and end of a "
+                                   "recording: left out"]  # fmt: skip
+    assert peak < 160 << 20
+
+
+def test_frames_of_two_hours_take_little_memory(tmp_path: Path) -> None:
+    n = 2 * 3600 * 25
+    path = write(tmp_path / "a.aedat", tiny_frames(n, 40_000 * np.arange(n) % (1 << 32)))
+    eventkit.open(write(tmp_path / "b.aedat", tiny_frames(2, np.arange(2))))  # loads the kernel
+
+    tracemalloc.start()
+    recording = eventkit.open(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert len(recording.frames) == n
+    assert recording.frames.stop_us[-1] == 40_000 * (n - 1) + 1
+    assert peak < 32 << 20
+
+
+def test_samples_and_signals_go_on_over_pieces_and_take_little_memory(tmp_path: Path) -> None:
+    n = 20_000
+    words = np.zeros((n, 8, 2), ">u4")
+    words[:, :7, 0] = 1 << 31 | np.arange(7) << 28 | 3 << 10
+    words[:, 0, 0] += (np.arange(n) << 12).astype(">u4")
+    words[:, 7, 0] = 0x402
+    words[..., 1] = np.arange(n)[:, None]
+    recording = eventkit.open(write(tmp_path / "a.aedat", words.tobytes()[16:]))
+
+    tracemalloc.start()
+    imu, triggers = recording.imu, recording.triggers
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert imu["t"].tolist() == list(range(1, n))
+    assert (imu["accelerometer_x"] * -8192).tolist() == list(range(1, n))
+    assert triggers.tolist() == [(t, 2) for t in range(n)]
+    assert peak < 64 * n + (4 << 20)

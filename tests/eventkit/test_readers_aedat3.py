@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forward_files import forbid_steps_back, packed
 from hypothesis import given
 
 import eventkit
 from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
+from eventkit.readers.aedat import aedat3_frames, tables
 from eventkit.testing.strategies import events as any_events
 
 ROWS = [(0, 0, 5, 1), (127, 0, 5, 0), (3, 127, 9, 1), (64, 100, 70_000, 0)]
@@ -390,3 +392,140 @@ def test_packets_without_events_do_not_pile_up(tmp_path: Path) -> None:
     tracemalloc.stop()
     room = 13 * (path.stat().st_size // 8)  # of the columns that the size of the file allows
     assert peak < room + (2 << 20)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "zip"])
+def test_a_look_at_the_next_head_is_no_step_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    rows = [(i % 128, i % 100, i, i % 2) for i in range(60_000)]
+    parts = [polarity(rows[i : i + 20_000], room=5) for i in range(0, 60_000, 20_000)]
+    name = packed(write(tmp_path / "a.aedat", *parts, special(2, 60_000)), kind)
+    opened = forbid_steps_back(monkeypatch)
+
+    recording = eventkit.open(name)
+
+    assert rows_of(recording) == rows
+    assert recording.triggers.tolist() == [(60_000, 1)]
+    assert len(opened) < 10
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "zip"])
+def test_frames_whose_times_go_down_are_read_in_one_pass_or_from_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 65536, (4, 180, 240, 1))
+    size = 36 + 2 * pixels[0].size + 6
+    for times in ([10, 20, 30, 40], [40, 30, 10, 20]):
+        parts = [packet(2, size, frame(pixels[i], t, t + 5)) for i, t in enumerate(times)]
+        name = packed(write(tmp_path / "a.aedat", *parts), kind)
+        with monkeypatch.context() as patch:
+            forbid_steps_back(patch)
+            images = eventkit.open(name).frames.images
+
+        assert np.array_equal(images, pixels[np.argsort(times)])
+
+
+def test_a_size_beyond_what_a_file_system_can_seek_is_a_cut_file(tmp_path: Path) -> None:
+    most = (1 << 31) - 1
+    far = struct.pack("<hhiiiiii", 9, 1, most, 4, 0, most, most - 1, 0)
+    path = write(tmp_path / "a.aedat", polarity(ROWS), far, bytes(100))
+
+    with pytest.raises(FormatError, match="got the end of the file: it is cut"):
+        _ = eventkit.open(path).events
+    assert rows_of(eventkit.open(path, on_error="skip")) == ROWS
+
+
+def tiny_frames(n: int, *, valid: int = 1) -> bytes:
+    """Return ``n`` frames of two pixels, 40 ms apart, in one packet."""
+    row = [("info", "<u4"), ("times", "<i4", 4), ("shape", "<i4", 4), ("pixels", "<u2", 2)]
+    frames = np.zeros(n, row)
+    frames["info"] = 2 | valid
+    frames["times"] = 40_000 * np.arange(n)[:, None] % (1 << 31) + np.array([0, 9, 0, 9])
+    frames["shape"][:, :2] = 2, 1
+    frames["pixels"] = np.arange(n)[:, None] + np.array([0, 1])
+    return struct.pack("<hhiiiiii", 2, 1, 40, 8, 0, n, n, n) + frames.tobytes()
+
+
+@pytest.mark.parametrize("valid", [0, 1])
+def test_frames_of_a_long_recording_take_little_memory(tmp_path: Path, valid: int) -> None:
+    n = 30_000  # 20 minutes; tracing takes time
+    path = write(tmp_path / "a.aedat", tiny_frames(n, valid=valid), polarity(ROWS))
+    name = packed(path, "gz")
+
+    tracemalloc.start()
+    recording = eventkit.open(name)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 240 * n + (2 << 20)
+    if valid:
+        assert len(recording.frames) == n
+        (last,) = recording.frames.pictures([n - 1])
+        assert last.pixels[0, :, 0].tolist() == [n - 1 & 0xFFFF, n & 0xFFFF]
+    else:
+        assert (recording.frames, rows_of(recording)) == (None, ROWS)
+
+
+def test_more_frames_than_may_be_are_a_fault_said_by_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.aedat", polarity(ROWS), tiny_frames(51))
+    name = packed(path, "gz")
+    monkeypatch.setattr(tables, "MAX_FRAMES", 51)
+    assert len(eventkit.open(name).frames) == 51
+    monkeypatch.setattr(tables, "MAX_FRAMES", 50)
+
+    with pytest.raises(FormatError, match="expected at most 50 frames, got more; --on") as caught:
+        eventkit.open(name)
+    recording = eventkit.open(name, on_error="skip")
+
+    assert caught.value.offset == len(header()) + len(polarity(ROWS)) + 28 + 50 * 40
+    assert (len(recording.frames), rows_of(recording)) == (50, ROWS)
+    assert recording.frames.images[:, 0, 0, 0].tolist() == list(range(50))
+    assert [fault["offset"] for fault in recording.side_faults] == [caught.value.offset]
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "zip"])
+@pytest.mark.parametrize("cut", [1, 20, 44, 60])
+def test_the_frame_that_a_file_ends_in_is_none(tmp_path: Path, kind: str, cut: int) -> None:
+    path = write(tmp_path / "a.aedat", polarity(ROWS), tiny_frames(3), tiny_frames(2))
+    path.write_bytes(path.read_bytes()[:-cut])
+
+    recording = eventkit.open(packed(path, kind), on_error="skip")
+
+    assert recording.frames.images[:, 0, 0, 0].tolist() == ([0, 0, 1, 2] if cut < 40 else [0, 1, 2])
+    assert [fault["reason"] for fault in recording.side_faults] == ["truncated"]
+
+
+def test_a_frame_of_more_bytes_than_any_has_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = np.zeros((3, 4, 1), int), np.ones((2, 4, 1), int)
+    path = write(
+        tmp_path / "a.aedat",
+        *[packet(2, 36 + 24 + 6, frame(large, t, t + 1)) for t in (1, 3)],
+        packet(2, 36 + 16 + 6, frame(small, 5, 6)),
+    )
+    monkeypatch.setattr(aedat3_frames, "MAX_PICTURE_BYTES", 16)
+
+    recording = eventkit.open(path)
+
+    assert np.array_equal(recording.frames.images, small[None])
+    assert recording.notes[0].startswith("2 frames are invalid")
+
+
+def test_signals_and_samples_in_packets_of_their_own_take_little_memory(tmp_path: Path) -> None:
+    n = 5_000
+    sample = struct.pack("<Ii7f", 1, 8, *range(7))
+    name = packed(write(tmp_path / "a.aedat", *[special(2, 3), packet(3, 36, sample)] * n), "gz")
+    recording = eventkit.open(name)
+
+    tracemalloc.start()
+    found = recording.triggers.size, recording.imu.size
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert found == (n, n)
+    assert peak < 64 * n + (9 << 17)  # a megabyte of buffers

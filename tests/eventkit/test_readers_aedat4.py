@@ -7,7 +7,7 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -455,9 +455,15 @@ def event_packet(rows: list[tuple[int, int, int, int]]) -> bytes:
     return flat(b"EVTS", table([(0, "<I", 4)], vector))
 
 
-def frame_packet(form: int, pixels: bytes, t: int, size: tuple[int, int] = (2, 1)) -> bytes:
+def frame_packet(
+    form: int,
+    pixels: bytes,
+    t: int,
+    size: tuple[int, int] = (2, 1),
+    more: Sequence[tuple[int, str, int]] = (),
+) -> bytes:
     fields = [(10, "<I", 4), (0, "<q", t), (5, "<b", form), (6, "<h", size[0]), (7, "<h", size[1])]
-    content = table(fields)
+    content = table([*fields, *more])
     behind = struct.pack("<I", len(pixels)) + pixels
     # The field is the first of the table, the vector stands behind the whole table.
     at = 30 + 4
@@ -694,6 +700,33 @@ def test_a_frame_of_an_unknown_format_is_counted_and_the_others_stay(tmp_path: P
     assert recording.frames.images.dtype == np.uint16
     assert "1 frames of OpenCV type 5" in recording.notes[0]
     assert "1 frames of another size" in recording.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "span"),
+    [
+        # As dv-processing 1.7 and 2.0 write it: start and end stand beside the length.
+        ([(3, "<q", 100), (4, "<q", 140), (11, "<q", 40)], (100, 140)),
+        ([(11, "<q", 40)], (100, 140)),
+        ([(3, "<q", 100), (4, "<q", 100), (11, "<q", 40)], (100, 140)),
+        # An exposure that is recorded is believed before a length.
+        ([(3, "<q", 90), (4, "<q", 110), (11, "<q", 40)], (90, 110)),
+        ([(11, "<q", 0)], (100, 100)),
+        ([(11, "<q", -5)], (100, 100)),
+        ([(11, "<q", (1 << 63) - 1)], (100, 100)),
+    ],
+)
+def test_the_length_of_an_exposure_is_read_where_there_are_no_two_times(
+    tmp_path: Path, more: list[tuple[int, str, int]], span: tuple[int, int]
+) -> None:
+    packet = frame_packet(0, b"\1\2", 100, more=more)
+    path = write_bytes(tmp_path, made({1: "FRME"}, [(1, packet)]))
+
+    frames = eventkit.open(path).frames
+
+    assert (frames.start_us.tolist(), frames.stop_us.tolist()) == ([span[0]], [span[1]])
+    assert frames.t_us.tolist() == [(span[0] + span[1]) // 2]
+    assert frames.images[0].tolist() == [[[1], [2]]]
 
 
 def test_a_place_below_zero_is_outside(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eventkit.readers import geometry
 from eventkit.readers.aedat.jaer import Records, chip_named, decode, read_header
+from eventkit.readers.aedat.tables import Table
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.stream import EventStream
 from eventkit.recording import Recording
@@ -33,6 +34,8 @@ class Aedat1Reader:
     name = "aedat1"
     suffixes = (".aedat", ".dat")
     holds = ("events",)
+    takes = ()
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Go by the version line, or by jAER's first line where it wrote none."""
@@ -81,10 +84,11 @@ def bound(records: Records) -> int:
 
 def triggers(records: Records, bits: int, options: ReadOptions) -> dict[str, NDArray[Any]]:
     """Collect external signals of a DVS128: words with any of these bits."""
-    found = [
-        times[(address & np.uint32(bits)) != 0] for _, address, times in records.whole(options)
-    ]
-    t = np.concatenate(found) if found else np.empty(0, np.int64)
-    rows = np.zeros(t.size, KIND_DTYPE)
-    rows["t"], rows["source"] = t, FALLING
-    return {"triggers": rows} if t.size else {}
+    table = Table.of_side(records.source, "external signals", KIND_DTYPE)
+    with options.booking():
+        for offset, address, times in records.whole(options):
+            found = times[(address & np.uint32(bits)) != 0]
+            rows = np.zeros(found.size, KIND_DTYPE)
+            rows["t"], rows["source"] = found, FALLING
+            table.add(rows.tobytes(), offset)
+    return {"triggers": table.rows} if table.rows.size else {}

@@ -36,6 +36,7 @@ from eventkit.readers.aedat.jaer import (
     decode,
     read_header,
 )
+from eventkit.readers.aedat.tables import Table
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.stream import EventStream
 from eventkit.recording import Recording
@@ -73,6 +74,8 @@ class Aedat2Reader:
     name = "aedat2"
     suffixes = (".aedat", ".dat", ".aedat2")
     holds = ("events", "frames")
+    takes = ()
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Go by the version line."""
@@ -183,18 +186,21 @@ def _read_side(records: Records, layout: Layout, options: ReadOptions) -> dict[s
     """Collect external signals, and IMU samples where the sensor has them."""
     if layout is DVS128:
         return triggers(records, EXTERNAL | SPECIAL, options)
-    found: list[tuple[NDArray[np.uint32], NDArray[np.int64]]] = []
-    for _, address, times in records.whole(options):
-        kind = address & np.uint32(0x8000_0C00)
-        wanted = (kind == 0x8000_0C00) | (kind == 0x400) | (kind == 0xC00)
-        found.append((address[wanted], times[wanted]))
-    address = np.concatenate([a for a, _ in found]) if found else np.empty(0, np.uint32)
-    times = np.concatenate([t for _, t in found]) if found else np.empty(0, np.int64)
-    moving = address >= np.uint32(SPECIAL)
-    side = {
-        "triggers": _external(address[~moving], times[~moving]),
-        "imu": _samples(address[moving], times[moving]),
-    }
+    signals = Table.of_side(records.source, "external signals", KIND_DTYPE)
+    samples = Table.of_side(records.source, "IMU samples", IMU)
+    words, since = np.empty(0, np.uint32), np.empty(0, np.int64)
+    with options.booking():
+        for offset, address, times in records.whole(options):
+            kind = address & np.uint32(0x8000_0C00)
+            outer = (kind == 0x400) | (kind == 0xC00)
+            signals.add(_external(address[outer], times[outer]).tobytes(), offset)
+            moving = kind == 0x8000_0C00
+            words = np.append(words, address[moving])
+            since = np.append(since, times[moving])
+            rows, used = _samples(words, since)
+            samples.add(rows.tobytes(), offset)
+            words, since = words[used:], since[used:]
+    side = {"triggers": signals.rows, "imu": samples.rows}
     return {name: rows for name, rows in side.items() if rows.size}
 
 
@@ -207,12 +213,16 @@ def _external(address: NDArray[np.uint32], times: NDArray[np.int64]) -> NDArray[
     return rows
 
 
-def _samples(address: NDArray[np.uint32], times: NDArray[np.int64]) -> NDArray[Any]:
-    """Put seven words numbered 0 to 6 together; words of a group with a gap are left out."""
+def _samples(address: NDArray[np.uint32], times: NDArray[np.int64]) -> tuple[NDArray[Any], int]:
+    """Put seven words numbered 0 to 6 together; words of a group with a gap are left out.
+
+    Returns the samples, and how many words are done with: a group that goes on behind them is not.
+    """
     number = (address >> np.uint32(28)) & np.uint32(7)
     starts = np.flatnonzero(number == 0)
-    starts = starts[starts + 7 <= address.size]
-    places = starts[:, None] + np.arange(7)
+    here = starts + 7 <= address.size
+    used = address.size if here.all() else int(starts[~here][0])
+    places = starts[here][:, None] + np.arange(7)
     places = places[(number[places] == np.arange(7)).all(1)]
     values = ((address[places] >> np.uint32(12)) & np.uint32(0xFFFF)).astype(np.uint16)
     rows = np.zeros(len(places), IMU)
@@ -220,4 +230,4 @@ def _samples(address: NDArray[np.uint32], times: NDArray[np.int64]) -> NDArray[A
     for i, (name, scale) in enumerate(IMU_WORDS):
         rows[name] = values[:, i].view(np.int16) * scale
     rows["temperature"] += np.float32(TEMPERATURE_OFFSET)
-    return rows
+    return rows, used

@@ -13,6 +13,7 @@ Values are brought to 16 bits by repeating the upper six: 0 stays 0, 1023 become
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,14 @@ from eventkit.errors import FormatError
 from eventkit.frames import Frames, Picture
 from eventkit.kernels import aedat
 from eventkit.readers.aedat.jaer import Chip, Records
+from eventkit.readers.aedat.tables import Table, to_read_at
 from eventkit.readers.base import ReadOptions
 
 MAX_ADC = 1023
+ROW = np.dtype(
+    [("start", "<i8"), ("stop", "<i8"), ("first", "<i8"), ("resets", "<i4"), ("signals", "<i4")]
+)
+"""A frame: its exposure, the record of its first read, how many reads it has of each kind."""
 
 
 def read_frames(
@@ -35,56 +41,65 @@ def read_frames(
     largest one has; a note tells how many were cut.
     """
     table = _find(records, chip, options)
-    if not len(table):
+    if not table.size:
         return None, []
-    resets, signals = table[:, aedat.RESETS], table[:, aedat.SIGNALS]
+    resets, signals = table["resets"], table["signals"]
     whole = (resets == signals) & (2 * signals >= signals.max()) & (signals > 0)
     cut = int((~whole).sum())
     notes = [f"{cut} frames are cut, as at the start and end of a recording: left out"]
     if not whole.any():
         return None, notes
-    ends = np.append(table[1:, aedat.FIRST], np.iinfo(np.int64).max)
-    spans = np.stack([table[:, aedat.FIRST], ends], 1)[whole]
-    return _frames(records, chip, table[whole], spans), notes if cut else []
+    ends = np.append(table["first"][1:], np.iinfo(np.int64).max)
+    return _frames(records, chip, table[whole], ends[whole]), notes if cut else []
 
 
-def _find(records: Records, chip: Chip, options: ReadOptions) -> NDArray[np.int64]:
+def _find(records: Records, chip: Chip, options: ReadOptions) -> NDArray[np.void]:
     width, height = chip.size
     seen = np.zeros((2, height, width), np.int64)
     frame = np.zeros(8, np.int64)
     found = np.empty((0, 8), np.int64)
-    parts = []
-    for offset, address, times in records.whole(options):
-        first = (offset - records.start) // records.kind.itemsize
-        samples = address >= np.uint32(0x8000_0000)
-        if not samples.any():
-            continue
-        if len(found) < address.size + 1:
-            found = np.empty((address.size + 1, 8), np.int64)
-        n = aedat.find_frames(address, times, first, seen, frame, found)
-        if n:
-            parts.append(found[:n].copy())
-    if frame[aedat.NUMBER]:
-        parts.append(frame[None].copy())
-    return np.concatenate(parts) if parts else found[:0]
+    table = Table.of_frames(records.source, ROW)
+    with options.booking():
+        for offset, address, times in records.whole(options):
+            first = (offset - records.start) // records.kind.itemsize
+            samples = address >= np.uint32(0x8000_0000)
+            if not samples.any():
+                continue
+            if len(found) < address.size + 1:
+                found = np.empty((address.size + 1, 8), np.int64)
+            n = aedat.find_frames(address, times, first, seen, frame, found)
+            if n:
+                _add(table, records, found[:n])
+        if frame[aedat.NUMBER]:
+            _add(table, records, frame[None])
+    return table.rows
+
+
+def _add(table: Table, records: Records, found: NDArray[np.int64]) -> None:
+    rows = np.empty(len(found), ROW)
+    together = found[:, aedat.BEFORE] == found[:, aedat.RESETS]
+    rows["start"] = np.where(together, found[:, aedat.EXPOSED], found[:, aedat.START])
+    rows["stop"] = np.maximum(found[:, aedat.READ], rows["start"])
+    rows["first"] = found[:, aedat.FIRST]
+    rows["resets"], rows["signals"] = found[:, aedat.RESETS], found[:, aedat.SIGNALS]
+    last = int(rows["first"][min(table.room, len(rows) - 1)])  # that there is room for, or not
+    table.add(rows.tobytes(), records.start + last * records.kind.itemsize)
 
 
 def _frames(
-    records: Records, chip: Chip, table: NDArray[np.int64], spans: NDArray[np.int64]
+    records: Records, chip: Chip, table: NDArray[np.void], ends: NDArray[np.int64]
 ) -> Frames:
-    together = table[:, aedat.BEFORE] == table[:, aedat.RESETS]
-    start = np.where(together, table[:, aedat.EXPOSED], table[:, aedat.START])
-    stop = np.maximum(table[:, aedat.READ], start)
-    middle = start + (stop - start) // 2
+    middle = table["start"] + (table["stop"] - table["start"]) // 2
     order = np.argsort(middle, kind="stable")
+    first, ends = table["first"][order], ends[order]
 
     def reader(indices: Sequence[int]) -> Iterator[Picture]:
-        walk = _Walk(records)
+        walk = _Walk(replace(records, source=to_read_at(records.source, first)))
         for index in indices:
-            first, end = spans[order[index]]
-            yield Picture(_picture(walk, chip, int(first), int(end)))
+            yield Picture(_picture(walk, chip, int(first[index]), int(ends[index])))
 
-    return Frames(middle[order], start[order], stop[order], chip.size, 1, "recorded", reader)
+    start, stop = table["start"][order], table["stop"][order]
+    return Frames(middle[order], start, stop, chip.size, 1, "recorded", reader)
 
 
 class _Walk:
@@ -102,7 +117,7 @@ class _Walk:
     def between(self, first: int, end: int) -> Iterator[NDArray[np.uint32]]:
         """Yield the addresses of records ``[first, end)``, piece by piece, as far as there are."""
         behind = first >= self._first + self._address.size
-        jump = first < self._first or (behind and self._records.source.size is not None)
+        jump = first < self._first or (behind and not self._records.source.is_sequential)
         if self._pieces is None or jump:
             self._pieces = self._from(first)
             self._first, self._address = first, np.empty(0, np.uint32)

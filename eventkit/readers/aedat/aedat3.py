@@ -1,20 +1,19 @@
 """AEDAT3.1 (cAER, 2016): polarity events, frames, IMU samples, external signals.
 
-The container is `eventkit.readers.aedat.aedat3_packets`. (0, 0) is the upper left corner, as here.
-The time of an event is ``overflows << 31 | time``; each packet says how often its clock has
-overflown, so nothing is guessed. An event whose lowest bit is 0 is invalid: dropped, and counted.
+The container is `eventkit.readers.aedat.aedat3_packets`; frames are read in `.aedat3_frames`.
+(0, 0) is the upper left corner, as here. The time of an event is ``overflows << 31 | time``; each
+packet says how often its clock has overflown, so nothing is guessed. An event whose lowest bit is 0
+is invalid: dropped, and counted.
 
 After a TIMESTAMP_RESET the times start from zero again, and nothing says how long the reset took:
-what follows goes backwards, and by the policy. Frames hold 16 bits a pixel, "normalized to 16 bit
-depth", red first. The size of the sensor is that of the source in the header, else of the frames,
-else assumed.
+what follows goes backwards, and by the policy. The size of the sensor is that of the source in the
+header, else of the frames, else assumed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +21,10 @@ from numpy.typing import NDArray
 
 from eventkit.columns import Buffer
 from eventkit.errors import FormatError, SettingsError
-from eventkit.frames import Frames, Picture
 from eventkit.kernels.aedat import pick_polarity
 from eventkit.readers import geometry
+from eventkit.readers.aedat.aedat3_frames import read_frames, survey
 from eventkit.readers.aedat.aedat3_packets import (
-    FRAME,
-    FRAME_HEAD_BYTES,
     IMU6,
     IMU9,
     KINDS,
@@ -37,10 +34,10 @@ from eventkit.readers.aedat.aedat3_packets import (
     Header,
     Packet,
     bodies,
-    packets,
     read_header,
     size_of,
 )
+from eventkit.readers.aedat.tables import Table
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
@@ -65,10 +62,6 @@ IMU_RAW = np.dtype(
 IMU = np.dtype(
     [("t", "<i8"), ("temperature", "<f4")] + [(name, "<f4") for name in (*_AXES, *_COMPASS)]
 )
-FRAME_HEAD = np.dtype(
-    [("info", "<u4"), ("start", "<i4"), ("end", "<i4"), ("expose", "<i4"), ("read", "<i4")]
-    + [(name, "<i4") for name in ("width", "height", "left", "top")]
-)
 
 
 class Aedat3Reader:
@@ -77,6 +70,8 @@ class Aedat3Reader:
     name = "aedat3"
     suffixes = (".aedat", ".aedat3")
     holds = ("events", "frames")
+    takes = ("topic",)
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Go by the version line."""
@@ -85,9 +80,9 @@ class Aedat3Reader:
     def open(self, source: Source, options: ReadOptions) -> Recording:
         """Open the file: the header, and a walk over the packets' heads for frame times."""
         header = read_header(source)
-        survey = _survey(source, header, options)
-        number, named, notes = _choose(source, header, survey.sources, options.topic)
-        frames, more = _read_frames(source, survey.frames, number)
+        surveyed = survey(source, header, options)
+        number, named, notes = _choose(source, header, surveyed.sources, options.topic)
+        frames, more = read_frames(source, surveyed.frames, number)
         of_frames = None if frames is None else frames.size
         found = geometry.settle(
             source,
@@ -254,14 +249,16 @@ def _read_side(
     source: Source, header: Header, number: int | None, options: ReadOptions
 ) -> dict[str, NDArray[Any]]:
     """Collect external signals and IMU samples."""
-    parts: dict[str, list[NDArray[Any]]] = {"triggers": [], "imu": []}
+    signals = Table.of_side(source, "external signals", KIND_DTYPE)
+    samples = Table.of_side(source, "IMU samples", IMU)
     kinds = (SPECIAL, IMU6, IMU9)
-    for packet, _, body in options.whole(bodies(source, header.start, kinds, number)):
-        if body and packet.kind == SPECIAL:
-            parts["triggers"].append(_external(packet, body))
-        elif body:
-            parts["imu"].append(_samples(packet, body))
-    side = {name: np.concatenate(found) for name, found in parts.items() if found}
+    with options.booking():
+        for packet, _, body in bodies(source, header.start, kinds, number):
+            if body and packet.kind == SPECIAL:
+                signals.add(_external(packet, body).tobytes(), packet.offset)
+            elif body:
+                samples.add(_samples(packet, body).tobytes(), packet.offset)
+    side = {"triggers": signals.rows, "imu": samples.rows}
     return {name: rows for name, rows in side.items() if rows.size}
 
 
@@ -287,95 +284,3 @@ def _samples(packet: Packet, body: bytes) -> NDArray[Any]:
     for name in names[2:]:
         rows[name] = raw[name]
     return rows
-
-
-class _Frame(NamedTuple):
-    """Where the pixels of a frame stand, its exposure and its shape; ``filtered`` by colours."""
-
-    at: int
-    start: int
-    stop: int
-    shape: tuple[int, int, int]
-    filtered: bool
-
-
-@dataclass(slots=True)
-class _Survey:
-    """What a walk over the heads finds: sources, and frames with theirs, None for invalid ones."""
-
-    sources: set[int] = field(default_factory=set)
-    frames: list[tuple[int, _Frame | None]] = field(default_factory=list)
-
-
-def _survey(source: Source, header: Header, options: ReadOptions) -> _Survey:
-    found = _Survey()
-    for packet, file in options.whole(packets(source, header.start)):
-        found.sources.add(packet.source)
-        for i in range(packet.whole if packet.kind == FRAME else 0):
-            at = packet.start + i * packet.size
-            with source.faults():
-                file.seek(at)
-                data = file.read(FRAME_HEAD_BYTES)
-            if len(data) < FRAME_HEAD_BYTES:
-                break
-            found.frames.append((packet.source, _frame(packet, at, data)))
-    return found
-
-
-def _read_frames(
-    source: Source, found: list[tuple[int, _Frame | None]], number: int | None
-) -> tuple[Frames | None, list[str]]:
-    """Keep the frames of a source; those of another size than most are left out."""
-    here = [frame for origin, frame in found if number is None or origin == number]
-    valid = [frame for frame in here if frame is not None]
-    if not valid:
-        return None, []
-    shape = Counter(frame.shape for frame in valid).most_common(1)[0][0]
-    kept = [frame for frame in valid if frame.shape == shape]
-    odd = len(here) - len(kept)
-    notes = [f"{odd} frames are invalid or of another size than most: left out"] if odd else []
-    if any(frame.filtered for frame in valid) and shape[2] == 1:
-        notes.append("the sensor has a colour filter: frames are its raw gray samples")
-    return _frames(source, kept, shape), notes
-
-
-def _frame(packet: Packet, at: int, data: bytes) -> _Frame | None:
-    """Return a frame by what stands before its pixels."""
-    head = np.frombuffer(data, FRAME_HEAD)[0]
-    info = int(head["info"])
-    channels, width, height = info >> 1 & 7, int(head["width"]), int(head["height"])
-    room = packet.size - FRAME_HEAD_BYTES
-    sound = info & 1 and channels in (1, 3, 4) and width > 0 and height > 0
-    if not sound or 2 * width * height * channels > room:
-        return None
-    start, stop = int(head["expose"]), int(head["read"])
-    if stop <= start:
-        start = stop = int(head["end"])
-    shape = (height, width, channels)
-    times = (start + packet.base, stop + packet.base)
-    return _Frame(at + FRAME_HEAD_BYTES, *times, shape, filtered=bool(info >> 4 & 15))
-
-
-def _frames(source: Source, kept: list[_Frame], shape: tuple[int, int, int]) -> Frames:
-    start = np.array([frame.start for frame in kept], np.int64)
-    stop = np.array([frame.stop for frame in kept], np.int64)
-    middle = start + (stop - start) // 2
-    order = np.argsort(middle, kind="stable")
-    height, width, channels = shape
-
-    def reader(indices: Sequence[int]) -> Iterator[Picture]:
-        with source.open() as file:
-            for index in indices:
-                with source.faults():
-                    file.seek(kept[order[index]].at)
-                    data = file.read(2 * width * height * channels)
-                if len(data) < 2 * width * height * channels:
-                    at = kept[order[index]].at
-                    msg = "expected a whole frame, got the end of the file; copy it again"
-                    raise FormatError(msg, path=source, offset=at, reason="truncated")
-                pixels = np.frombuffer(data, "<u2").reshape(shape)[:, :, :3]
-                yield Picture(np.array(pixels, np.uint16, order="C"))
-
-    size = (width, height)
-    count = 1 if channels == 1 else 3
-    return Frames(middle[order], start[order], stop[order], size, count, "recorded", reader)

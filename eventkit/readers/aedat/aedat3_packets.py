@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -126,7 +127,9 @@ def packets(source: Source, start: int) -> Iterator[tuple[Packet, BinaryIO]]:
         At a damaged head; and after a packet that the file ends in, which was yielded.
     """
     offset, length = start, source.size
-    with source.open() as file:
+    with ExitStack() as files:
+        file = files.enter_context(source.open())
+        ahead: BinaryIO | None = None
         while True:
             with source.faults():
                 at = file.seek(offset)
@@ -139,9 +142,10 @@ def packets(source: Source, start: int) -> Iterator[tuple[Packet, BinaryIO]]:
             packet = _packet(source, offset, fields, length)
             end = packet.start + packet.number * packet.size
             if _capacity(fields) != packet.number:
-                if not _leads_on(source, file, end):
+                # By a file of its own: what is compressed is inflated anew for every step back.
+                ahead = ahead or files.enter_context(source.open())
+                if not _leads_on(source, ahead, end):
                     raise _damaged(source, offset, fields)
-                file.seek(packet.start)
             yield packet, file
             offset = end
             if packet.whole < packet.number:
@@ -179,6 +183,8 @@ def _capacity(fields: tuple[int, ...]) -> int:
 
 def _leads_on(source: Source, file: BinaryIO, end: int) -> bool:
     """Return whether another head, cut or not, or the end of the file stands at this byte."""
+    if source.size is not None and end >= source.size:  # too far away for a file system to seek
+        return True
     with source.faults():
         file.seek(end)
         head = file.read(HEAD.size)

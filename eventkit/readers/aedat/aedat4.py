@@ -31,6 +31,7 @@ from eventkit.readers.aedat.aedat4_packets import (
 )
 from eventkit.readers.aedat.aedat4_streams import Choice, choose
 from eventkit.readers.aedat.flatbuffers import root, rows
+from eventkit.readers.aedat.tables import Table
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
@@ -58,6 +59,8 @@ class Aedat4Reader:
     name = "aedat4"
     suffixes = (".aedat4",)
     holds = ("events", "frames")
+    takes = ("topic",)
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Go by the version line."""
@@ -106,16 +109,20 @@ class _Group:
     mark : (number, byte)
         Of the first packet.
     places : list of int
-        Byte of each whole packet.
+        Byte of each packet with events.
     words : list of (n, 2) int64
-        Events of each whole packet.
-    damaged : int
+        Events of each packet with events.
+    held : int
+        Events.
+    whole, damaged : int
+        Packets, those without events too.
     """
 
     mark: tuple[int, int]
     places: list[int] = field(default_factory=list)
     words: list[NDArray[np.int64]] = field(default_factory=list)
     held: int = 0
+    whole: int = 0
     damaged: int = 0
 
 
@@ -133,6 +140,9 @@ def _events(
             group = group or _Group((packet.number, packet.offset))
             if isinstance(words, FormatError):
                 group.damaged += 1
+                continue
+            group.whole += 1
+            if not len(words):  # packets without events would pile up
                 continue
             group.places.append(packet.offset)
             group.words.append(words)
@@ -167,7 +177,7 @@ def _chunk(group: _Group, buffer: Buffer) -> RawChunk:
         y=y,
         t=columns.t,
         p=columns.p,
-        words=len(group.words) + group.damaged,
+        words=group.whole + group.damaged,
         skipped={"damaged packet": group.damaged} if group.damaged else {},
         locate=lambda event: group.places[int(np.searchsorted(ends, event, side="right")) - 1],
         mark=group.mark,
@@ -180,9 +190,10 @@ def _signed(columns: Columns) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
 
 
 class _Kind(NamedTuple):
-    """A kind of samples: its name here, the identifier of its packets, and its fields."""
+    """A kind of samples: name and words for it, identifier of its packets, and its fields."""
 
     name: str
+    what: str
     identifier: bytes
     fields: np.dtype[Any]
 
@@ -197,15 +208,18 @@ def _read_side(
     """Collect triggers and IMU samples."""
     kinds: dict[int, _Kind] = {}
     if chosen.triggers is not None:
-        kinds[chosen.triggers] = _Kind("triggers", b"TRIG", KIND_DTYPE)
+        kinds[chosen.triggers] = _Kind("triggers", "external signals", b"TRIG", KIND_DTYPE)
     if chosen.imu is not None:
-        kinds[chosen.imu] = _Kind("imu", b"IMUS", IMU)
-    parts: dict[str, list[NDArray[Any]]] = {kind.name: [] for kind in kinds.values()}
-    for packet in options.whole(packets(source, header, list(kinds))):
-        kind = kinds[packet.stream]
-        found = parsed(source, header, packet, kind.samples)
-        if isinstance(found, FormatError):
-            options.book(found)
-        else:
-            parts[kind.name].append(found)
-    return {name: np.concatenate(found) for name, found in parts.items() if found}
+        kinds[chosen.imu] = _Kind("imu", "IMU samples", b"IMUS", IMU)
+    tables = {
+        number: Table.of_side(source, kind.what, kind.fields) for number, kind in kinds.items()
+    }
+    with options.booking():
+        for packet in packets(source, header, list(kinds)):
+            samples = parsed(source, header, packet, kinds[packet.stream].samples)
+            if isinstance(samples, FormatError):
+                options.book(samples)
+            else:
+                tables[packet.stream].add(samples.tobytes(), packet.offset)
+    found = {kind.name: tables[number].rows for number, kind in kinds.items()}
+    return {name: rows for name, rows in found.items() if rows.size}

@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_ROWS = 1 << 19
+"""Of one vector. Tables may overlap, so 8 kB of ZSTD made 16 million; cameras send ten samples at
+once, and the table of all packets has 300,000."""
+
 
 class BrokenTableError(Exception):
     """A position in a FlatBuffer that points out of it; turned into `FormatError` by callers."""
@@ -85,6 +89,9 @@ def rows(data: bytes, kind: bytes, fields: np.dtype[Any]) -> NDArray[Any]:
         Names and types of the tables' fields, in the order of the schema; absent ones are zero.
     """
     at, count = root(data, kind).vector(0, 4)
+    if count > MAX_ROWS:
+        msg = f"expected at most {MAX_ROWS} rows, got {count}"
+        raise BrokenTableError(msg)
     content = np.frombuffer(data, np.uint8)
     places = at + 4 * np.arange(count, dtype=np.int64)
     tables = places + _gather(content, places, "<u4")
