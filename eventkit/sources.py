@@ -32,6 +32,10 @@ from eventkit.errors import FormatError, MissingDataError, SettingsError
 PIECE_BYTES = 1 << 18
 """A buffer of this size stays in the cache; reading a file whole costs a page fault every 4 kB."""
 HEAD_BYTES = 1 << 16
+MOST_WHOLE_BYTES = 1 << 29
+"""Of a picture, which is read whole: 2^26 pixels of 16 bit RGB, not compressed, and some more."""
+_LONGEST_NAME = 60
+"""Characters of four bytes each: a name of a file has 255."""
 HOLE_BYTES = 512
 """So many zeros up to the end of a file are no records: space that was reserved and not filled."""
 
@@ -116,6 +120,11 @@ class Source:
     def _is_local(self) -> bool:
         return self._archive is None and self._fs is None
 
+    @property
+    def is_sequential(self) -> bool:
+        """Whether a place is reached only through all that stands before it; backwards, again."""
+        return bool(self.compression) or self._archive is not None
+
     @cached_property
     def is_dir(self) -> bool:
         """Whether this is a folder."""
@@ -196,9 +205,29 @@ class Source:
         return decompressed(self._open_stored, self.compression)
 
     def read(self) -> bytes:
-        """Return the whole content; for formats that are read whole anyway."""
+        """Return the whole content; for formats that are read whole anyway.
+
+        Raises
+        ------
+        FormatError
+            If it is damaged, or more than `MOST_WHOLE_BYTES`.
+        """
+        if (self.size or 0) > MOST_WHOLE_BYTES:
+            raise self._too_large(self.size)
+        parts: list[bytes] = []
+        total = 0
         with self.open() as file, self.faults():
-            return file.read()
+            while part := file.read(PIECE_BYTES):
+                parts.append(part)
+                total += len(part)
+                if total > MOST_WHOLE_BYTES:
+                    raise self._too_large(None)
+        return b"".join(parts)
+
+    def _too_large(self, size: int | None) -> FormatError:
+        got = f"{size:,}" if size is not None else "more"
+        msg = f"expected a file of at most {MOST_WHOLE_BYTES:,} bytes, got {got}; is it a picture?"
+        return FormatError(msg, path=self.name, offset=0, reason="bad_value")
 
     def pieces(
         self, size: int = PIECE_BYTES, *, start: int = 0
@@ -327,7 +356,8 @@ class Source:
     def _spooled(self) -> Path:
         folder = tempfile.mkdtemp(prefix="eventkit-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        path = Path(folder) / self.inner_name
+        # A member of an archive may be called `..`, or anything that is too long for a file.
+        path = Path(folder) / (self.inner_name[-_LONGEST_NAME:].lstrip(".") or "recording")
         with self.open() as file, path.open("wb") as copy, self.faults():
             shutil.copyfileobj(file, copy, 1 << 20)
         return path

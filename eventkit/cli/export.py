@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventkit.cli.info import told
-from eventkit.cli.options import ON_ERROR, RGB_TIME_UNIT, SIZE
+from eventkit.cli.options import ON_ERROR, RGB_OFFSET, RGB_TIME_UNIT, SIZE
+from eventkit.cli.text import echo
 from eventkit.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ EVERY_S = 10.0
 )
 @click.option("--rgb", metavar="PATH", help="RGB side in a file of its own.")
 @RGB_TIME_UNIT
+@RGB_OFFSET
 @click.option("--start-us", type=click.IntRange(min=0), help="From the first event.")
 @click.option("--stop-us", type=click.IntRange(min=1), help="From the first event.")
 @ON_ERROR
@@ -59,6 +61,7 @@ def command(
     format_name: str | None,
     frames: Any,
     rgb: str | None,
+    rgb_offset_us: int,
     start_us: int | None,
     stop_us: int | None,
     overwrite: bool,
@@ -75,11 +78,13 @@ def command(
     from eventkit.ledger import Ledger
     from eventkit.writers import find_writer
     from eventkit.writers.plan import carry_out, check_not_compressed, make_plan
-    from eventkit.writers.survey import part
+    from eventkit.writers.survey import move_frames, part
 
     check_not_compressed(target)
     writer = find_writer(target, format=format_name)
     recording = eventkit.open(source, rgb=rgb, format=source_format, **options)
+    if rgb_offset_us:
+        recording = move_frames(recording, rgb_offset_us)
     recording, invented = part(recording, start_us, stop_us)
     sources = (source,) if rgb is None else (source, rgb)
     first, second = Ledger(), Ledger()
@@ -96,11 +101,13 @@ def command(
         )
     _check_range(plan, start_us, stop_us)
     for text in _before(plan, recording.notes):
-        click.echo(text, err=True)
+        echo(text, err=True)
     with _spoken("written", second, plan.contents.events):
         done = carry_out(plan, ledger=second)
-    facts = json.dumps(_facts(done, recording)) if as_json else _summary(done, source, recording)
-    click.echo(facts)
+    summary = (
+        [json.dumps(_facts(done, recording))] if as_json else _summary(done, source, recording)
+    )
+    echo(*summary)
 
 
 def _check_range(plan: Plan, start_us: int | None, stop_us: int | None) -> None:
@@ -127,7 +134,7 @@ def _facts(done: Exported, recording: Recording) -> dict[str, Any]:
     return {"source": str(recording.path), "source_format": recording.format, **facts}
 
 
-def _summary(done: Exported, source: str, recording: Recording) -> str:
+def _summary(done: Exported, source: str, recording: Recording) -> list[str]:
     ledger = done.ledger
     lines = [f"{done.path}: {done.format}, from {source}"]
     if done.format != "images":
@@ -141,7 +148,7 @@ def _summary(done: Exported, source: str, recording: Recording) -> str:
     if done.contents.frames:
         place = f"in {done.pictures_path}/" if done.pictures_path else "in it"
         lines.append(f"  frames     {done.contents.frames:,} {place}")
-    return "\n".join(lines)
+    return lines
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventkit.cli.options import ON_ERROR, read_options
+from eventkit.cli.text import echo
 
 if TYPE_CHECKING:
     from eventkit.events import Events
@@ -32,7 +33,7 @@ def command(path: str, as_json: bool, **how: Any) -> None:
     import eventkit
 
     facts = describe(eventkit.open(path, **how))
-    click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
+    echo(*([json.dumps(facts)] if as_json else _lines(facts)))
 
 
 class _Pass:

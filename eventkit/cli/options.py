@@ -84,6 +84,7 @@ RGB_TIME_UNIT = click.option(
     type=click.Choice(["us", "s", "ms", "ns"]),
     help="Of times of an RGB side of its own that do not say; told by evidence otherwise.",
 )
+RGB_OFFSET = click.option("--rgb-offset-us", type=int, default=0, help="Added to RGB times.")
 ON_ERROR = click.option(
     "--on-error",
     type=click.Choice(["raise", "skip", "repair"]),

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from eventkit.cli.options import RGB_TIME_UNIT, read_options
+from eventkit.cli.options import RGB_OFFSET, RGB_TIME_UNIT, read_options
+from eventkit.cli.text import echo
 from eventkit.errors import SettingsError
 
 _SUFFIXES = (".png", ".gif", ".mp4")
@@ -17,6 +18,7 @@ _OF_RECORDINGS = (
     "stop_us",
     "clip_us",
     "rgb",
+    "rgb_offset_us",
     "sensor_size",
     "time_unit",
     "rgb_time_unit",
@@ -50,6 +52,7 @@ _OF_RECORDINGS = (
 @click.option("--fps", type=click.FloatRange(0.01, 1000), help="Of a film.  [default: 8]")
 @click.option("--rgb", type=click.Path(path_type=Path), help="RGB side in a file of its own.")
 @RGB_TIME_UNIT
+@RGB_OFFSET
 @read_options
 def command(
     source: Path,
@@ -75,7 +78,7 @@ def command(
     kind = "shards" if source == Path("shards") and not source.exists() else kind_of(source)
     if kind != "recording":
         names = _OF_RECORDINGS if kind == "store" else _OF_EVENTS + _OF_RECORDINGS
-        _refuse(kind, source, [name for name in names if options[name] is not None])
+        _refuse(kind, source, [name for name in names if options[name]])
     if kind != "shards" and split is not None:
         _refuse(kind, source, ["split"])
     if kind == "recording":
@@ -85,7 +88,7 @@ def command(
     else:
         scene = _of_shards(source, split or "train", index)
     _write(scene, out, suffix, overlay=overlay, scale=scale, fps=fps or 8.0)
-    click.echo(f"{out}: {scene.title}, {scene.bins} bins")
+    echo(f"{out}: {scene.title}, {scene.bins} bins")
 
 
 def _suffix(out: Path, fps: float | None) -> str:
@@ -120,6 +123,7 @@ def _of_recording(
     stop_us: int | None,
     clip_us: int | None,
     rgb: Path | None,
+    rgb_offset_us: int,
     **how: Any,
 ) -> Any:
     import eventkit
@@ -131,7 +135,7 @@ def _of_recording(
     if clip_us is None and index:
         msg = f"{source} is one clip without --clip-us; give it, or leave --index out"
         raise SettingsError(msg)
-    settings = _settings(spec, bins, clip_us)
+    settings = _settings(spec, bins, clip_us, rgb_offset_us)
     recording = eventkit.open(source, rgb=rgb, **how)
     return scene_of_recording(
         recording, settings, start_us=start_us or 0, stop_us=stop_us, index=index
@@ -146,13 +150,16 @@ def _of_store(source: Path, index: int, spec: str | None, bins: int | None) -> A
     return scene_of_store(open_store(source), index, settings=settings)
 
 
-def _settings(spec: str | None, bins: int | None, clip_us: int | None = None) -> Any:
+def _settings(
+    spec: str | None, bins: int | None, clip_us: int | None = None, rgb_offset_us: int = 0
+) -> Any:
     from eventkit.clip_settings import ClipSettings
 
     return ClipSettings(
         bins=bins,  # type: ignore[arg-type]  # None: those of the spec
         representation=spec or "counts:eventkit",
         clip_us=clip_us,
+        rgb_offset_us=rgb_offset_us,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from eventkit.cli.text import printable
 from eventkit.errors import EventKitError
 
 GO_ON = "run the same command again to go on"
@@ -105,7 +106,7 @@ def exit_codes(*, go_on: str = "") -> Iterator[None]:
 
 
 def _stop(text: str, code: int) -> NoReturn:
-    click.secho(f"error: {text}", fg="red", err=True)
+    click.secho(f"error: {printable(text)}", fg="red", err=True)
     raise SystemExit(code) from None
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from eventkit._optional import require
 from eventkit.cli.options import SIZE
+from eventkit.cli.text import echo
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from eventkit.frames import to_uint8
 from eventkit.motion import resize_to_view
@@ -99,7 +100,7 @@ def command(
     _check_out(out, source)
     partial = out.absolute().parent / f".{out.name}.{os.getpid()}.partial"
     began = said = time.monotonic()
-    click.echo(f"simulating {len(inputs)} recordings of {size[0]}x{size[1]} pixels into {out}")
+    echo(f"simulating {len(inputs)} recordings of {size[0]}x{size[1]} pixels into {out}")
     try:
         for done, (relative, path) in enumerate(inputs.items(), 1):
             rng = recording_rng(seed, relative)
@@ -116,16 +117,14 @@ def command(
             now = time.monotonic()
             if now - said >= _PROGRESS_EVERY_S and done < len(inputs):
                 said = now
-                click.echo(
-                    f"{done} of {len(inputs)} recordings, {done / (now - began):.1f} a second"
-                )
+                echo(f"{done} of {len(inputs)} recordings, {done / (now - began):.1f} a second")
         # The folder appears whole or not at all: no later command can take a part for it.
         if out.exists():
             out.rmdir()
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    click.echo(f"wrote {len(inputs)} recordings to {out} in {time.monotonic() - began:.1f} s")
+    echo(f"wrote {len(inputs)} recordings to {out} in {time.monotonic() - began:.1f} s")
 
 
 def recording_rng(seed: int, relative: str) -> np.random.Generator:

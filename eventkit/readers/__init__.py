@@ -13,6 +13,7 @@ from eventkit.errors import EventKitError, FormatError, SettingsError, Unsupport
 from eventkit.events import TimeUnit
 from eventkit.frames import Frames
 from eventkit.readers.base import Reader, ReadOptions
+from eventkit.readers.fit import check_fit
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
 
@@ -189,7 +190,8 @@ def open(
     columns : str, optional
         Order of columns without names, as in ``txyp``.
     topic : str, optional
-        Which topic of a ROS bag, or which stream, where there are several.
+        Which topic of a ROS bag, or which stream, where there are several. This, ``columns`` and a
+        ``time_unit`` against that of the format are refused by formats that have no use for them.
     format : str, optional
         Name of the reader, where detection is wrong.
     rgb_time_unit : {"us", "s", "ms", "ns"}, optional
@@ -201,7 +203,7 @@ def open(
 
     Raises
     ------
-    MissingDataError, UnsupportedFormatError, FormatError
+    MissingDataError, UnsupportedFormatError, FormatError, SettingsError
 
     Examples
     --------
@@ -218,22 +220,35 @@ def open(
         columns=columns,
         topic=topic,
     )
+    if rgb is None and rgb_time_unit is not None:
+        msg = f"{path}: expected --rgb with --rgb-time-unit, got no RGB side; leave it out"
+        raise SettingsError(msg)
     source = Source(path)
     reader, why = find_reader(source, format=format)
+    given = {"time_unit": time_unit, "columns": columns, "topic": topic}
+    check_fit(source, reader, given, readers())
     recording = reader.open(source, options)
     recording.evidence = why
     recording.side_faults = options.side_faults
     if rgb is not None:
-        side = open(rgb, on_error=on_error, time_unit=rgb_time_unit)
-        if side.frames is None:
-            msg = f"{rgb}: expected images or a video as the RGB side, got {side.format}"
-            raise SettingsError(msg)
-        frames, moved = _on_the_same_clock(side.frames, recording.t_offset_us)
-        recording = recording.with_frames(frames)
-        notes = (note.replace("--time-unit", "--rgb-time-unit") for note in side.notes)
-        recording.notes.extend((*notes, *moved))
-        recording.side_faults.extend(side.side_faults)
+        faults = options.side_faults
+        side = ReadOptions(on_error=on_error, time_unit=rgb_time_unit, side_faults=faults)
+        _join(recording, rgb, side)
     return recording
+
+
+def _join(recording: Recording, rgb: str | Path, options: ReadOptions) -> None:
+    """Give a recording the frames of an RGB side of its own; ``options`` are those of that."""
+    source = Source(rgb)
+    reader, _ = find_reader(source)
+    check_fit(source, reader, {"time_unit": options.time_unit}, readers(), prefix="--rgb-")
+    side = reader.open(source, options)
+    if side.frames is None:
+        msg = f"{rgb}: expected images or a video as the RGB side, got {side.format}"
+        raise SettingsError(msg)
+    recording.frames, moved = _on_the_same_clock(side.frames, recording.t_offset_us)
+    notes = (note.replace("--time-unit", "--rgb-time-unit") for note in side.notes)
+    recording.notes.extend((*notes, *moved))
 
 
 def _on_the_same_clock(frames: Frames, offset_us: int) -> tuple[Frames, list[str]]:

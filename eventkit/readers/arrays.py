@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -95,6 +95,11 @@ class Lanes:
         """The lane with the times."""
         return next(lane for lane in self.lanes if "t" in lane.fields)
 
+    @property
+    def end(self) -> int:
+        """Byte behind the last event, of the stream that reaches furthest."""
+        return max(lane.start + self.size * lane.stride for lane in self.lanes)
+
     def bound(self, size: int) -> int:
         """Return how many events a stream of ``size`` bytes can hold at most."""
         return min(self.size, *(size // max(lane.stride, 1) for lane in self.lanes))
@@ -109,33 +114,59 @@ class Lanes:
         BadArrayError
             If the bytes end before the events do; those that are whole have been yielded.
         """
+        with self._opened(first) as files:
+            yield from self._parts(files, first, size)
+
+    def to_end(self, first: int = 0) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """Yield as `parts` what is there, of an array that ends where its stream ends.
+
+        Raises
+        ------
+        BadArrayError
+            As `parts`; and where bytes follow, after all events.
+        """
+        with self._opened(first) as files:
+            yield from self._parts(files, first, PART_EVENTS)
+            for lane, file in zip(self.lanes, files, strict=True):
+                if lane.start + self.size * lane.stride == self.end and file.read(1):
+                    msg = f"its header claims {self.size} events, there is more behind it"
+                    raise BadArrayError(msg)
+
+    @contextmanager
+    def _opened(self, first: int) -> Iterator[list[BinaryIO]]:
+        """Open the streams at an event."""
         longest = max(lane.stride for lane in self.lanes)
         if longest > MAX_RECORD_BYTES:
             msg = f"its header claims records of {longest} bytes"
             raise BadArrayError(msg)
-        if any(lane.start + self.size * lane.stride >= 1 << 62 for lane in self.lanes):
+        if self.end >= 1 << 62:
             msg = f"its header claims {self.size} events"
             raise BadArrayError(msg)
         with ExitStack() as stack:
             files = [stack.enter_context(lane.open()) for lane in self.lanes]
             for lane, file in zip(self.lanes, files, strict=True):
                 file.seek(lane.start + first * lane.stride)
-            size = min(size, MAX_PART_BYTES // longest)
-            for at in range(first, self.size, size):
-                n = min(size, self.size - at)
-                data = [
-                    file.read(n * lane.stride) for lane, file in zip(self.lanes, files, strict=True)
-                ]
-                pairs = list(zip(self.lanes, data, strict=True))
-                whole = min(len(found) // lane.stride for lane, found in pairs)
-                columns: dict[str, NDArray[Any]] = {}
-                for lane, found in pairs:
-                    columns |= _columns(lane, found[: whole * lane.stride], whole)
-                if whole:
-                    yield at, columns
-                if whole < n:
-                    msg = f"it ends after {at + whole} of {self.size} events"
-                    raise CutArrayError(msg)
+            yield files
+
+    def _parts(
+        self, files: Sequence[BinaryIO], first: int, size: int
+    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        size = min(size, MAX_PART_BYTES // max(lane.stride for lane in self.lanes))
+        for at in range(first, self.size, size):
+            n = min(size, self.size - at)
+            data = [
+                file.read(n * lane.stride) for lane, file in zip(self.lanes, files, strict=True)
+            ]
+            pairs = list(zip(self.lanes, data, strict=True))
+            whole = min(len(found) // lane.stride for lane, found in pairs)
+            columns: dict[str, NDArray[Any]] = {}
+            for lane, found in pairs:
+                columns |= _columns(lane, found[: whole * lane.stride], whole)
+            if whole:
+                yield at, columns
+            if whole < n:
+                msg = f"it ends after {at + whole} of {self.size} events"
+                raise CutArrayError(msg)
 
 
 def _columns(lane: Lane, data: bytes, n: int) -> dict[str, NDArray[Any]]:

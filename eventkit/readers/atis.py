@@ -45,6 +45,8 @@ class AtisReader:
     name = "atis-bin"
     suffixes = (".bin",)
     holds = ("events",)
+    takes = ()
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Go by suffix, as there are no magic bytes, and by whether the first times can be."""

@@ -53,6 +53,8 @@ class EsReader:
     name = "es"
     suffixes = (".es",)
     holds = ("events",)
+    takes = ()
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Look for the magic bytes."""

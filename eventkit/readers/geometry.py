@@ -21,6 +21,8 @@ from eventkit.sources import Source
 SIDE_FILES = ("{name}.size.txt", "sensor_size.txt")
 LONGEST_SIDE = 65536
 """Pixels: places are 16 bits."""
+_LONGEST_SIZE = 1 << 10
+"""Characters that are read of a file that holds a size."""
 _NEARLY_ALL = 0.99
 
 
@@ -68,7 +70,8 @@ def settle(
         path = source.beside(pattern.format(name=os.path.split(source.name)[1]))
         if path is None:
             continue
-        text = path.read_text("utf-8", errors="replace").strip()
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_LONGEST_SIZE).strip()
         match = re.fullmatch(r"(\d{1,5})\s*[x, ]\s*(\d{1,5})", text)
         size = (int(match[1]), int(match[2])) if match else (0, 0)
         if not all(0 < side <= LONGEST_SIDE for side in size):

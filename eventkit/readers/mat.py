@@ -51,6 +51,7 @@ class MatReader:
     name = "mat"
     suffixes = (".mat",)
     holds = ("events",)
+    takes = ("time_unit", "columns", "topic")
 
     def recognise(self, source: Source) -> str | None:
         """Go by the text at the start; version 4 has none, but the name of a variable."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from eventkit.errors import EventKitError, FormatError
 from eventkit.events import TimeUnit
-from eventkit.npy import MAGIC, BadArrayError, CutArrayError, check_size, read_header
+from eventkit.npy import MAGIC, BadArrayError, CutArrayError, read_header
 from eventkit.readers import geometry, notes
 from eventkit.readers.arrays import (
     Array,
@@ -36,6 +36,7 @@ class NpyReader:
     name = "npy"
     suffixes = (".npy",)
     holds = ("events",)
+    takes = ("time_unit", "columns")
 
     def recognise(self, source: Source) -> str | None:
         """Go by the fields of records, or by four columns that can be events."""
@@ -79,9 +80,6 @@ def _array(source: Source) -> Array:
 
 def _lanes(source: Source, columns: str | None, sensor_size: tuple[int, int] | None) -> Lanes:
     array = _array(source)
-    size = source.size
-    if size is not None and size > array.header.start + array.header.bytes:
-        check_size(array.header, size)
     lanes = from_records(array)
     if lanes is not None:
         return lanes
@@ -101,19 +99,21 @@ def _decode(
 ) -> Iterator[RawChunk]:
     cleaner = Cleaner(source.name, unit, strict=strict).starting_at(mark)
     lane = lanes.of_time
-    with _faults(source):
-        for at, columns in lanes.parts(cleaner.seen):
+    with _faults(source, end=lanes.end):
+        for at, columns in lanes.to_end(cleaner.seen):
             offset = lane.start + at * lane.stride
             mark = (at, cleaner.low)
             yield cleaner.chunk(columns, locate=bytes_from(offset, lane.stride), mark=mark)
 
 
 @contextmanager
-def _faults(source: Source) -> Iterator[None]:
-    try:
-        with source.faults():
+def _faults(source: Source, *, end: int | None = None) -> Iterator[None]:
+    """Turn what is wrong with the array into `FormatError`; ``end`` is the byte behind it."""
+    with source.faults():
+        try:
             yield
-    except BadArrayError as err:
-        msg = f"expected a whole array of numbers, got something else: {err}; copy it again"
-        reason = "truncated" if isinstance(err, CutArrayError) else "corrupt"
-        raise FormatError(msg, path=source.name, offset=source.size, reason=reason) from err
+        except BadArrayError as err:
+            msg = f"expected a whole array of numbers, got something else: {err}; copy it again"
+            cut = isinstance(err, CutArrayError)
+            offset, reason = (source.size, "truncated") if cut else (end, "corrupt")
+            raise FormatError(msg, path=source.name, offset=offset, reason=reason) from err

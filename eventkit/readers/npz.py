@@ -66,6 +66,7 @@ class NpzReader:
     name = "npz"
     suffixes = (".npz",)
     holds = ("events",)
+    takes = ("time_unit", "columns")
 
     def recognise(self, source: Source) -> str | None:
         """Go by members with names of events; a damaged archive named ``.npz`` is ours too."""

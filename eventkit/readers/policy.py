@@ -265,11 +265,15 @@ class Judge:
                 f"at event {self.seen + i}; give the true --sensor-size, "
                 "or --on-error skip to drop and count such events"
             )
-            raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="outside_sensor")
+            raise self._fault(msg, raw, i, reason="outside_sensor")
         now, latest = int(raw.t[i]), int(high[i])
         msg = (
             f"expected times that do not decrease, got {now} us after {latest} us "
             f"at event {self.seen + i}; --on-error skip drops such events"
             + (", repair moves them up" if latest - now <= JITTER_US else "")
         )
-        raise FormatError(msg, path=self.path, offset=raw.byte_of(i), reason="backwards_time")
+        raise self._fault(msg, raw, i, reason="backwards_time")
+
+    def _fault(self, message: str, raw: RawChunk, i: int, *, reason: str) -> FormatError:
+        where = {"offset": raw.byte_of(i), "time_us": int(raw.t[i])}
+        return FormatError(message, path=self.path, reason=reason, **where)

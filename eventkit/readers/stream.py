@@ -77,8 +77,8 @@ class EventStream:
             for found in self._judged(ledger, buffer, self._entry(since_us)):
                 for reason, times in found.items():
                     dropped.setdefault(reason, []).append(times)
-                for columns in buffer.take_full():
-                    yield _chunk(columns, dropped)
+                # Nothing here holds on to a chunk while the next one is decoded.
+                yield from (_chunk(columns, dropped) for columns in buffer.take_full())
         except FormatError:
             # What was right before the fault goes out first: a right prefix, then the error.
             for columns in buffer.finish():

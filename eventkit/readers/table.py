@@ -220,9 +220,7 @@ def _fits(values: NDArray[Any]) -> bool:
     return bool(values.min() >= 0 and values.max() <= 65535)
 
 
-def _foreign(
-    columns: Mapping[str, NDArray[Any]], masks: Mapping[str, NDArray[np.bool_]]
-) -> str:
+def _foreign(columns: Mapping[str, NDArray[Any]], masks: Mapping[str, NDArray[np.bool_]]) -> str:
     """Return the column whose values are of another kind, rather than damaged here and there."""
     for name, mask in masks.items():
         if mask.size < _ROWS_THAT_TELL:

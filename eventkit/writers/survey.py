@@ -99,6 +99,29 @@ def _channels(signals: NDArray[Any] | None) -> dict[int, int]:
     return dict(zip(channels.tolist(), counts.tolist(), strict=True))
 
 
+def move_frames(recording: Recording, offset_us: int) -> Recording:
+    """Return a recording with ``offset_us`` added to the times of its frames, on their own clock.
+
+    Raises
+    ------
+    SettingsError
+        If there are no frames, or only pictures without times.
+    """
+    frames = recording.frames
+    if frames is None or frames.timing == "none":
+        wanted, got = (
+            ("frames", "none") if frames is None else ("frames with times", "pictures without")
+        )
+        msg = (
+            f"{recording.path}: expected {wanted}, got {got}; --rgb-offset-us has nothing to move, "
+            "leave it out"
+        )
+        raise SettingsError(msg)
+    moved = replace(frames.shifted(offset_us), timing=frames.timing)
+    note = f"times of the frames are moved by {offset_us} us, as asked for"
+    return replace(recording, frames=moved, notes=[*recording.notes, note])
+
+
 def part(
     recording: Recording, start_us: int | None, stop_us: int | None
 ) -> tuple[Recording, list[str]]:

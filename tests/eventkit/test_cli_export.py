@@ -14,10 +14,14 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import eventkit
+from eventkit.align import on_event_clock
 from eventkit.cli import export as module
 from eventkit.cli import main_group
 from eventkit.errors import EventKitError
+from eventkit.frames import Frames
 from eventkit.ledger import Ledger
+from eventkit.recording import Recording
+from eventkit.writers.survey import move_frames
 
 
 def run(*arguments: str | Path) -> Result:
@@ -108,6 +112,61 @@ def test_a_range_in_which_nothing_lies_is_refused(tmp_path: Path, frames: bool) 
     assert isinstance(ran.exception, EventKitError)
     assert "expected events or frames from 5000 us to 9000 us" in str(ran.exception)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.npz", "rgb"]
+
+
+def timed(folder: Path, times: list[int]) -> Path:
+    """A folder of pictures; without times if there are none."""
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(folder / f"{i}.png")
+    if times:
+        (folder / "timestamps.txt").write_text("".join(f"{t}\n" for t in times))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.dat", "a.h5"])
+def test_an_offset_moves_the_times_of_rgb(tmp_path: Path, name: str) -> None:
+    source = npz(tmp_path / "in.npz", sensor_size=np.array([34, 34]))
+    rgb = timed(tmp_path / "rgb", [0, 1000, 2000])
+
+    ran = run(
+        source, tmp_path / name, "--rgb", rgb, "--rgb-offset-us", 700,
+        "--start-us", 1500, "--stop-us", 3000, "--frames", "png",
+    )  # fmt: skip
+
+    assert ran.exit_code == 0, ran.output
+    assert "note: times of the frames are moved by 700 us, as asked for" in ran.stderr
+    back = eventkit.open(tmp_path / name, rgb=tmp_path / "a_rgb")
+    assert back.frames.t_us.tolist() == [1700, 2700]
+    assert back.frames.images[:, 0, 0, 0].tolist() == [1, 2]
+    assert back.events.t.tolist() == list(range(1500, 3000, 100))
+
+
+def test_an_offset_of_a_video_counts_from_the_first_event() -> None:
+    t = np.array([0, 40_000])
+    video = Frames(t, t, t, (4, 4), 1, "own-clock", lambda indices: iter(()))
+    recording = Recording(Path("a.raw"), "evt3", frames=video)
+
+    moved = move_frames(recording, -500).frames
+    frames, how = on_event_clock(moved, first_us=7000, last_us=90_000)
+
+    assert frames.t_us.tolist() == [6500, 46_500]
+    assert how == "first frame at first event"
+
+
+@pytest.mark.parametrize(
+    ("rgb", "told"),
+    [(True, "expected frames with times, got pictures without"), (False, "expected frames, got n")],
+)
+def test_an_offset_of_no_times_is_refused(tmp_path: Path, rgb: bool, told: str) -> None:
+    source = npz(tmp_path / "in.npz", sensor_size=np.array([34, 34]))
+    side = ("--rgb", timed(tmp_path / "rgb", [])) if rgb else ()
+
+    ran = run(source, tmp_path / "a.dat", *side, "--rgb-offset-us", 700)
+
+    assert isinstance(ran.exception, EventKitError)
+    assert told in str(ran.exception)
+    assert not (tmp_path / "a.dat").exists()
 
 
 def test_pictures_of_a_part_say_how_they_got_their_times(tmp_path: Path) -> None:

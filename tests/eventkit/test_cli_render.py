@@ -131,6 +131,18 @@ def test_a_still_image_and_a_folder_of_images_are_drawn_too(tmp_path: Path) -> N
     assert picture(tmp_path / "a.png") == picture(tmp_path / "b.png")
 
 
+def test_rgb_of_another_time_is_drawn_with_its_offset(tmp_path: Path, converted: Path) -> None:
+    path = recording(tmp_path / "a.npz")
+    times = "".join(f"{9_000_000 + 70_000 * k}\n" for k in range(4))
+    (tmp_path / "a" / "timestamps.txt").write_text(times)
+    drawn = (path, "--rgb", tmp_path / "a", "-o", tmp_path / "b.png")
+
+    assert "--rgb-offset-us moves them" in refused(*drawn)
+    assert "8 bins" in run("render", *drawn, "--rgb-offset-us", -8_990_000)
+    store = refused(converted / "store", "--rgb-offset-us", 5)
+    assert "--rgb-offset-us goes with a recording" in store
+
+
 def test_the_real_recording_is_drawn_without_a_terminal(tool: Any, shared: Path) -> None:
     path = shared / "aedat4" / "davis346_frames_events_imu.aedat4"
 

@@ -45,6 +45,41 @@ def test_options_that_no_reader_could_use_are_refused(
         eventkit.open(recording, **options)
 
 
+def test_a_unit_against_the_one_of_the_format_is_refused(recording: Path) -> None:
+    told = r"a\.bin: expected no --time-unit for atis-bin \(its times are in us\), got s; leave it"
+
+    with pytest.raises(SettingsError, match=told):
+        eventkit.open(recording, time_unit="s")
+
+    assert eventkit.open(recording, time_unit="us", sensor_size=(9, 9)).format == "atis-bin"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"columns": "txyp"},
+            r"no --columns for atis-bin \(it is for csv, hdf5, mat, npy, npz\), got t",
+        ),
+        (
+            {"topic": "/dvs"},
+            r"no --topic for atis-bin \(it is for aedat3, aedat4, hdf5, mat, ros, ro",
+        ),
+    ],
+)
+def test_an_option_that_the_format_has_no_use_for_is_refused(
+    recording: Path, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told):
+        eventkit.open(recording, **options)
+
+
+def test_every_built_in_reader_says_which_options_it_takes() -> None:
+    silent = [reader.name for reader in readers.readers() if not hasattr(reader, "takes")]
+
+    assert silent == []
+
+
 def test_a_size_of_numpy_integers_is_a_size(recording: Path) -> None:
     sides = np.array([34, 34])
 
@@ -116,6 +151,34 @@ def test_a_plug_in_is_asked_before_readers_that_go_by_the_suffix(
     assert eventkit.open(path).format == "foreign"
 
 
+class Told(Foreign):
+    """It says what it takes."""
+
+    takes, unit = ("topic",), "ns"
+
+
+def test_a_plug_in_that_does_not_say_what_it_takes_is_told_everything(
+    tmp_path: Path, plug_ins: Any
+) -> None:
+    plug_ins(foreign=f"{__name__}:Foreign")
+    path = tmp_path / "b.bin"
+    path.write_bytes(b"MYFMT" + bytes(range(100)))
+
+    assert eventkit.open(path, time_unit="s", columns="txyp", topic="a").format == "foreign"
+
+
+def test_a_plug_in_that_says_what_it_takes_is_told_no_more(tmp_path: Path, plug_ins: Any) -> None:
+    plug_ins(foreign=f"{__name__}:Told")
+    path = tmp_path / "b.bin"
+    path.write_bytes(b"MYFMT" + bytes(range(100)))
+
+    assert eventkit.open(path, time_unit="ns", topic="a").format == "foreign"
+    with pytest.raises(SettingsError, match=r"--time-unit for foreign \(its times are in ns\)"):
+        eventkit.open(path, time_unit="us")
+    with pytest.raises(SettingsError, match="no --columns for foreign"):
+        eventkit.open(path, columns="txyp")
+
+
 def pictures(folder: Path, times: list[object]) -> Path:
     """A folder of small pictures with their times."""
     image = pytest.importorskip("PIL.Image")
@@ -152,3 +215,14 @@ def test_absolute_times_of_an_rgb_side_come_to_the_clock_of_the_events(
     assert moved.frames.t_us.tolist() == kept.frames.t_us.tolist() == [1000, 5000]
     assert any("times of the RGB side are absolute" in note for note in moved.notes)
     assert not any("absolute" in note for note in kept.notes)
+
+
+def test_a_unit_for_an_rgb_side_that_has_no_use_for_it_is_refused(
+    recording: Path, tmp_path: Path
+) -> None:
+    picture = next(pictures(tmp_path / "rgb", [0]).glob("*.png"))
+
+    with pytest.raises(SettingsError, match=r"0\.png: expected no --rgb-time-unit for image"):
+        eventkit.open(recording, sensor_size=(9, 9), rgb=picture, rgb_time_unit="ms")
+    with pytest.raises(SettingsError, match=r"expected --rgb with --rgb-time-unit, got no"):
+        eventkit.open(recording, sensor_size=(9, 9), rgb_time_unit="ms")

@@ -158,6 +158,16 @@ def test_where_the_unit_comes_from_is_said(tmp_path: Path) -> None:
     assert "attribute 'units' of /events/ts" in notes(seconds)
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "ns"])
+def test_a_unit_against_the_index_of_milliseconds_is_refused(tmp_path: Path, unit: Any) -> None:
+    path = make.dsec(tmp_path / "a.h5", EV)
+
+    told = rf"expected no --time-unit but us, as ms_to_idx of \d+ milliseconds says, got {unit}"
+    with pytest.raises(SettingsError, match=told):
+        eventkit.open(path, time_unit=unit)
+    assert eventkit.open(path, time_unit="us").events == DSEC
+
+
 def test_whole_floats_in_small_number_are_refused_with_the_option(tmp_path: Path) -> None:
     ev = Events(x=[1, 2], y=[1, 2], t=[1, 2], p=[0, 1])
     path = tmp_path / "a.h5"

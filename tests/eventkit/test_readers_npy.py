@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,40 @@ def test_a_file_cut_anywhere_keeps_its_whole_events(path: Path, array: Any) -> N
         )
         assert recording.events == TRUTH[: max(whole_events, 0)]
         assert recording.ledger.faults[0]["reason"] == "truncated"
+
+
+@pytest.mark.parametrize(
+    "array",
+    [TRUTH.to_structured(), TABLE, TABLE.T.copy(), np.asfortranarray(TABLE), TABLE[:0]],
+    ids=["records", "rows", "columns", "fortran", "empty"],
+)
+@pytest.mark.parametrize("packing", ["plain", "gzip", "zip"])
+def test_bytes_behind_the_array_are_a_fault_at_the_end_however_the_file_is_stored(
+    tmp_path: Path, array: Any, packing: str
+) -> None:
+    whole = save(tmp_path / "a.npy", array).read_bytes()
+    content, name = whole + b"?", tmp_path / "b.npy"
+    if packing == "gzip":
+        name = tmp_path / "b.npy.gz"
+        name.write_bytes(gzip.compress(content))
+    elif packing == "zip":
+        with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+            archive.writestr("b.npy", content)
+        name = f"zip://b.npy::{tmp_path / 'b.zip'}"
+    else:
+        name.write_bytes(content)
+    options = {"format": "npy", "columns": "xytp" if array.dtype.names is None else None}
+    truth = TRUTH[: len(TABLE) if array.size else 0]
+
+    got = []
+    with pytest.raises(FormatError, match=r"expected a whole array .* more behind it") as caught:
+        got.extend(eventkit.open(name, **options).chunks())
+    assert caught.value.offset == len(whole)
+    assert Events.concatenate(got) == truth
+    for policy in ("skip", "repair"):
+        recording = eventkit.open(name, on_error=policy, **options)
+        assert recording.events == truth
+        assert [fault["offset"] for fault in recording.ledger.faults] == [len(whole)]
 
 
 @pytest.mark.parametrize("shape", ["(999999999999999,)", "(-4,)", "(3, 99999999999999999999)"])

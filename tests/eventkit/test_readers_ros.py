@@ -7,6 +7,9 @@ encoded here, word by word, from the description of the codecs.
 from __future__ import annotations
 
 import bz2
+import contextlib
+import errno
+import gc
 import gzip
 import os
 import re
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -31,9 +34,10 @@ import eventkit
 from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
-from eventkit.readers.ros import chunks, merge, pixels
+from eventkit.readers.ros import bags, chunks, folders, merge, pixels
 from eventkit.readers.ros import packets as ros_packets
 from eventkit.readers.ros.messages import MessageError, typestore
+from eventkit.sources import Source
 from eventkit.testing.files import known_events
 from eventkit.testing.readers import ReaderTests
 
@@ -1449,6 +1453,169 @@ def test_metadata_of_more_levels_or_bytes_than_any_has_are_refused(
             eventkit.open(folder)
     path.write_text(text + "  other: " + "[" * 60 + "]" * 60)
     assert eventkit.open(folder).events == sound
+
+
+def compressed_folder(path: Path, events: Events, mode: str, plugin: str = "sqlite3") -> Path:
+    writer = rosbag2.Writer(path, version=9, storage_plugin=rosbag2.StoragePlugin[plugin.upper()])
+    writer.set_compression(rosbag2.CompressionMode[mode], rosbag2.CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/dvs/events", ARRAY, typestore=STORES[2])
+        for _, _, time, data in event_messages(2, events, 40):
+            writer.write(connection, time, data)
+    return path
+
+
+def rewrite_messages(path: Path, change: Callable[[int, bytes], bytes]) -> None:
+    """Change the bytes of the messages of a database, by their number."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT id, data FROM messages ORDER BY id").fetchall()
+        for number, (key, data) in enumerate(rows):
+            new = change(number, data)
+            database.execute("UPDATE messages SET data = ? WHERE id = ?", (new, key))
+        database.commit()
+
+
+@pytest.mark.parametrize("plugin", ["sqlite3", "mcap"])
+@pytest.mark.parametrize("mode", ["FILE", "MESSAGE"])
+def test_a_folder_that_is_compressed_reads_as_the_plain_one(
+    tmp_path: Path, sound: Events, mode: str, plugin: str
+) -> None:
+    folder = compressed_folder(tmp_path / "bag", sound, mode, plugin)
+    assert f"compression_mode: {mode.lower()}" in (folder / "metadata.yaml").read_text().lower()
+
+    recording = eventkit.open(folder)
+
+    assert recording.events == sound
+    late = int(sound.t[200])
+    assert (
+        recording.between(late, late + 3000)
+        == sound[sound.t >= late][
+            : int(np.count_nonzero((sound.t >= late) & (sound.t < late + 3000)))
+        ]
+    )
+
+
+def test_a_compressed_file_of_a_folder_is_unpacked_once(tmp_path: Path, sound: Events) -> None:
+    folder = compressed_folder(tmp_path / "bag", sound, "FILE")
+
+    recording = eventkit.open(folder)
+    (folder / "bag.db3.zstd").write_bytes(b"")
+
+    assert recording.load() == recording.load() == sound
+
+
+def test_what_was_unpacked_goes_with_the_bag(
+    tmp_path: Path, sound: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spool))
+    bag = folders.Folder(compressed_folder(tmp_path / "bag", sound, "FILE"))
+
+    assert [path.name for path in bag.files] == ["0-bag.db3"]
+    assert len(list(spool.iterdir())) == 1
+    del bag
+    gc.collect()
+    assert list(spool.iterdir()) == []
+
+
+def test_a_file_of_a_folder_that_grows_without_end_is_damaged(
+    tmp_path: Path, sound: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spool))
+    folder = compressed_folder(tmp_path / "bag", sound, "FILE")
+    zstandard = pytest.importorskip("zstandard")
+    (folder / "bag.db3.zstd").write_bytes(zstandard.compress(bytes(1 << 29)))
+
+    for policy in ("raise", "skip"):
+        with pytest.raises(FormatError, match=r"bag\.db3\.zstd .* grows to more than 67108864"):
+            eventkit.open(folder, on_error=policy)
+    gc.collect()
+    assert list(spool.iterdir()) == []
+
+
+def test_a_full_disk_is_no_damage_of_the_bag(tmp_path: Path) -> None:
+    path = tmp_path / "a.db3"
+    path.write_bytes(b"")
+
+    with pytest.raises(OSError, match="No space left"), bags._Faults(Source(path), "the index"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with (
+        pytest.raises(FormatError, match="expected the index"),
+        bags._Faults(Source(path), "the index"),
+    ):
+        raise OSError(errno.EIO, "damaged")
+
+
+@pytest.mark.parametrize("cut", [1, 400])
+def test_a_cut_file_of_a_compressed_folder_is_told(tmp_path: Path, sound: Events, cut: int) -> None:
+    folder = compressed_folder(tmp_path / "bag", sound, "FILE")
+    path = folder / "bag.db3.zstd"
+    path.write_bytes(path.read_bytes()[:-cut])
+
+    with pytest.raises(FormatError, match="the file ends within a frame") as caught:
+        eventkit.open(folder)
+    assert caught.value.reason == "truncated"
+
+
+def test_a_message_that_grows_without_end_costs_itself(tmp_path: Path, sound: Events) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    whole = write_folder(tmp_path, sound)
+    folder = compressed_folder(tmp_path / "packed", sound, "MESSAGE")
+    bomb = zstandard.compress(bytes(1 << 29))
+    rewrite_messages(folder / "packed.db3", lambda n, data: bomb if n in (3, 7) else data)
+
+    assert read_in_bounds(whole, folder) == ["raise FormatError", "skip 320"]
+    ledger = eventkit.open(folder, on_error="skip").ledger
+    assert ledger.skipped == {"damaged chunk": 2}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "longer"])
+def test_a_compressed_message_that_is_damaged_costs_itself(
+    tmp_path: Path, sound: Events, damage: str
+) -> None:
+    folder = compressed_folder(tmp_path / "bag", sound, "MESSAGE")
+
+    def change(number: int, data: bytes) -> bytes:
+        if number != 4:
+            return data
+        return {"cut": data[:-9], "flipped": b"?" + data[1:], "longer": data + b"more"}[damage]
+
+    rewrite_messages(folder / "bag.db3", change)
+
+    with pytest.raises(FormatError, match="--on-error skip"):
+        _ = eventkit.open(folder).events
+    recording = eventkit.open(folder, on_error="skip")
+    assert recording.events == Events.concatenate([sound[:160], sound[200:]])
+    assert recording.ledger.skipped == {"damaged chunk": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("storage_identifier: sqlite3", "storage_identifier: other", "sqlite3 or mcap"),
+        ("compression_mode: ''", "compression_mode: frame", "compression_mode"),
+        ("compression_mode: ''", "compression_mode: file", "zstd"),
+        ("- bag.db3", "- gone.db3", "gone.db3"),
+        ("serialization_format: cdr", "serialization_format: xml", "cdr"),
+        ("relative_file_paths:", "relative_files:", "relative_file_paths"),
+        ("message_count: 10", "message_count: many", "message_count"),
+        ("rosbag2_bagfile_information:", "rosbag2_bagfile_information: [", "metadata.yaml"),
+    ],
+)
+def test_metadata_that_cannot_be_followed_is_told(
+    tmp_path: Path, sound: Events, old: str, new: str, told: str
+) -> None:
+    folder = write_folder(tmp_path, sound)
+    path = folder / "metadata.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+    with pytest.raises(FormatError, match=told):
+        eventkit.open(folder)
 
 
 @pytest.mark.parametrize("method", ["bz2", "lz4", "zstd"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import time
+import tracemalloc
 from contextlib import suppress
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -418,6 +419,72 @@ def test_a_last_row_without_a_newline_is_kept_only_if_no_digit_can_be_missing(
     recording = eventkit.open(unsafe, on_error="skip")
     assert len(recording.events) == 1
     assert recording.ledger.faults[0]["reason"] == "truncated"
+
+
+def numbered(first: int, n: int) -> bytes:
+    return b"".join(b"%d,3,4,1\n" % (1_000_000 + k) for k in range(first, first + n))
+
+
+@pytest.mark.parametrize("rows", [5, 12_000, 15_700, 16_800, 24_000])
+@pytest.mark.parametrize("longer", [1, 5_000, 200_000, 600_000])
+def test_a_line_that_is_too_long_is_one_bad_row_wherever_pieces_of_the_file_begin(
+    tmp_path: Path, rows: int, longer: int
+) -> None:
+    before, after = numbered(0, rows), numbered(rows, 9000)
+    long = b"0" * (text_head.LONGEST_LINE - 7) + b"9,3,4,1" + b" " * longer + b"\n"
+    path = write(tmp_path / "a.csv", b"t,x,y,p\n" + before + long + after)
+    bare = eventkit.open(write(tmp_path / "b.csv", b"t,x,y,p\n" + before + after)).events
+
+    with pytest.raises(
+        FormatError, match=f"got one that begins with .*, line {rows + 2}; "
+    ) as caught:
+        _ = eventkit.open(path).events
+
+    assert caught.value.offset == 8 + len(before)
+    for policy in ("skip", "repair"):
+        recording = eventkit.open(path, on_error=policy)
+        assert recording.events == bare
+        assert recording.ledger.skipped == {"bad_row": 1}
+        assert recording.ledger.words == rows + 9001
+        assert recording.ledger.faults == []
+
+
+@pytest.mark.parametrize("rows", [5, 12_000, 15_700, 16_800])
+def test_the_longest_line_is_a_row_wherever_pieces_of_the_file_begin(
+    tmp_path: Path, rows: int
+) -> None:
+    long = b" " * (text_head.LONGEST_LINE - 13) + b"2000000,3,4,1"
+    path = write(tmp_path / "a.csv", b"t,x,y,p\n" + numbered(0, rows) + long + b"\n")
+
+    assert eventkit.open(path).events.t.tolist()[-2:] == [999_999 + rows, 2_000_000]
+
+
+def test_what_stands_behind_a_line_that_is_too_long_can_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventkit.readers.stream.INDEX_EVENTS", 1 << 8)
+    parts = [numbered(5000 * k, 5000) + b"x" * 90_000 + b"\n" for k in range(8)]
+    recording = eventkit.open(write(tmp_path / "a.csv", b"".join(parts)), on_error="skip")
+    whole = recording.load()
+
+    for start in (1_000_000, 1_017_000, 1_030_001):
+        assert recording.between(start, start + 5000) == whole[start - 1_000_000 :][:5000]
+
+
+def test_a_line_of_a_gigabyte_is_not_held(tmp_path: Path) -> None:
+    piece = gzip.compress(b"1" * (16 << 20))
+    rows = [gzip.compress(text) for text in (numbered(0, 9), b"\n" + numbered(9, 9))]
+    path = write(tmp_path / "a.csv.gz", rows[0] + piece * 8 + rows[1])
+
+    tracemalloc.start()
+    recording = eventkit.open(path, on_error="skip")
+    found = recording.events
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found.t.tolist() == list(range(1_000_000, 1_000_018))
+    assert recording.ledger.skipped == {"bad_row": 1}
+    assert peak < 40 << 20
 
 
 def test_a_line_without_an_end_is_refused(tmp_path: Path) -> None:

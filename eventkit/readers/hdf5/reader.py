@@ -59,6 +59,7 @@ class Hdf5Reader:
     name = "hdf5"
     suffixes = (".h5", ".hdf5")
     holds = ("events", "frames")
+    takes = ("time_unit", "columns", "topic")
 
     def recognise(self, source: Source) -> str | None:
         """Go by the signature, which may stand behind a user block."""
@@ -156,20 +157,24 @@ def _unit(file: File, layout: Layout, options: ReadOptions) -> tuple[TimeUnit, s
             if said is not None:
                 settled_unit(given, said, where=where, name=file.source.name)
                 return said, where
+    rows = layout.rows(file)
+    fits = _unit_by_index(file, layout, rows, strict=options.strict) if rows else None
+    if fits is not None:
+        unit, name, entries = fits
+        where = f"{name} of {entries} milliseconds"
+        settled_unit(given, unit, where=where, name=file.source.name)
+        return unit, "" if given else f"{name} has {entries} entries, one a millisecond"
     if given is not None:
         return given, ""
-    rows = layout.rows(file)
     t = layout.sample(file, "t", strict=options.strict)["t"]
-    if not rows:
-        return guess_unit(t, given=None, name=file.source.name)[0], ""
-    fits = _unit_by_index(file, layout, rows, strict=options.strict)
-    return fits or guess_unit(t, given=None, name=file.source.name)
+    unit, why = guess_unit(t, given=None, name=file.source.name)
+    return unit, why if rows else ""
 
 
 def _unit_by_index(
     file: File, layout: Layout, rows: int, *, strict: bool
-) -> tuple[TimeUnit, str] | None:
-    """Return the unit in which the last time is where the index of milliseconds ends."""
+) -> tuple[TimeUnit, str, int] | None:
+    """Return the unit in which the last time is where an index of milliseconds ends, and that."""
     for name in _MS_INDEX:
         for place in (f"{layout.place}/{name}", name):
             dset = file.member(file.root, place.strip("/"))
@@ -179,7 +184,7 @@ def _unit_by_index(
             last = 0.0 if end is None else float(end["t"][0])
             for unit, size in UNITS.items():
                 if 0.5 < last * size / 1000 / dset.shape[0] < 2:
-                    return unit, f"{name} has {dset.shape[0]} entries, one a millisecond"
+                    return unit, name, int(dset.shape[0])
     return None
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from eventkit.readers.images.pixels import has_alpha
 from eventkit.readers.images.pixels import image_kind as image_kind
 from eventkit.readers.images.times import INSIDE, Times, find_times
 from eventkit.recording import Recording
-from eventkit.sources import Source
+from eventkit.sources import MOST_WHOLE_BYTES, Source
 
 TIMESTAMP_FILES = INSIDE
 _KEPT = {"PNG": "png", "JPEG": "jpg"}
@@ -39,6 +40,7 @@ class ImageReader:
     name = "image"
     suffixes = IMAGE_SUFFIXES
     holds = ("frames",)
+    takes = ()
 
     def recognise(self, source: Source) -> str | None:
         """Go by the first bytes, then by suffix: a damaged picture is told when it is opened."""
@@ -62,6 +64,7 @@ class ImageFolderReader:
     name = "images"
     suffixes = ()
     holds = ("frames",)
+    takes = ("time_unit",)
 
     def recognise(self, source: Source) -> str | None:
         """A folder that directly holds images."""
@@ -85,7 +88,7 @@ class ImageFolderReader:
             notes.append("no timestamps.txt: the pictures have an order but no times")
         else:
             notes.append(times.note)
-        found = [_Image(image.name, str(image), image.read_bytes) for image in images]
+        found = [_Image(image.name, str(image), partial(_bytes_of, image)) for image in images]
         frames, told = _frames(found, times)
         return Recording(path=path, format=self.name, frames=frames, notes=[*notes, *told])
 
@@ -139,7 +142,15 @@ def load_picture(path: Path) -> Picture:
     FormatError
         If the file is cut or no image.
     """
-    return _load(_Image(path.name, str(path), path.read_bytes))
+    return _load(_Image(path.name, str(path), partial(_bytes_of, path)))
+
+
+def _bytes_of(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MOST_WHOLE_BYTES:
+        msg = f"expected a picture of at most {MOST_WHOLE_BYTES:,} bytes, got {size:,}; is it one?"
+        raise FormatError(msg, path=path, offset=0, reason="bad_value")
+    return path.read_bytes()
 
 
 def _load(image: _Image) -> Picture:

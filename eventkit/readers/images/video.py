@@ -41,6 +41,7 @@ class VideoReader:
     name = "video"
     suffixes = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
     holds = ("frames",)
+    takes = ()
 
     def recognise(self, source: Source) -> str | None:
         """Go by the first bytes of the container, then by suffix."""

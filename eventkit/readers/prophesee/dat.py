@@ -29,7 +29,7 @@ from eventkit.readers.base import ReadOptions
 from eventkit.readers.clock import Clock
 from eventkit.readers.policy import Extent, RawChunk
 from eventkit.readers.stream import EventStream
-from eventkit.recording import OnError, Recording
+from eventkit.recording import Recording
 from eventkit.sources import Source
 from eventkit.triggers import CHANNEL_DTYPE
 
@@ -77,6 +77,8 @@ class DatReader:
     name = "dat"
     suffixes = (".dat",)
     holds = ("events",)
+    takes = ()
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Look for lines of ``%`` and, behind them, an event type with records of 8 bytes."""
@@ -136,7 +138,7 @@ class DatReader:
         size = source.size
         recording.source = EventStream(
             lambda buffer, mark: _decode(
-                source, header, t_offset_us, buffer, mark, on_error=options.on_error
+                source, header, t_offset_us, buffer, mark, strict=options.strict
             ),
             path=source.name,
             sensor_size=found.size,
@@ -232,7 +234,7 @@ def _decode(
     buffer: Buffer,
     mark: object,
     *,
-    on_error: OnError,
+    strict: bool,
 ) -> Iterator[RawChunk]:
     start, state = header.bytes, Clock(CLOCK_BITS).state
     if isinstance(mark, tuple):
@@ -251,7 +253,7 @@ def _decode(
         raw = RawChunk(
             *room, words=len(words), offset=offset, stride=RECORD_BYTES, mark=mark, extent=extent
         )
-        yield raw if signs < 2 else _polarities(source, raw, on_error)
+        yield raw if signs < 2 else _polarities(source, raw, strict=strict)
 
 
 def _records(source: Source, start: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
@@ -283,11 +285,11 @@ def _unwrap(
     return np.array([last, wraps, *state[2:]], np.int64), False
 
 
-def _polarities(source: Source, raw: RawChunk, on_error: OnError) -> RawChunk:
+def _polarities(source: Source, raw: RawChunk, *, strict: bool) -> RawChunk:
     """Take out events whose polarity is neither 0 nor 1."""
     sound = (raw.p == 0) | (raw.p == 1)
     kept = np.flatnonzero(sound)
-    if on_error == "raise":
+    if strict:
         first = int(np.argmin(sound))
         msg = (
             f"expected polarity 0 or 1, got {int(raw.p[first])}; --on-error skip drops such events"

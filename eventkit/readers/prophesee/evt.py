@@ -135,6 +135,8 @@ class _EvtReader:
     name: str
     suffixes = (".raw",)
     holds = ("events",)
+    takes = ()
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Go by the header; without one that names the encoding, by the first words."""

@@ -9,20 +9,19 @@ whole.
 
 from __future__ import annotations
 
-import re
+import errno
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, pairwise
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
-from eventkit._optional import require
 from eventkit.errors import EventKitError, FormatError
 from eventkit.readers.ros import salvage as ros_salvage
 from eventkit.readers.ros.chunks import ChunkError
 from eventkit.readers.ros.databases import Db3File
+from eventkit.readers.ros.folders import Folder, FolderFile, check_folder, first_bytes
 from eventkit.readers.ros.indexed import Bag1File, McapFile, has_index, profile_of
 from eventkit.sources import Source
 
@@ -30,11 +29,9 @@ ROS1_MAGIC = b"#ROSBAG V"
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 SQLITE_MAGIC = b"SQLite format 3\0"
 
-METADATA_BYTES, METADATA_DEPTH = 1 << 22, 64
-"""Of metadata.yaml: 4 MB name 20,000 files. Its parser is slow, slower still in the depth."""
-
 Lost = Callable[[FormatError], None]
 """Told of what is damaged where the container says what follows."""
+LostChunk = Callable[[ChunkError], None]
 
 
 def pass_over(_: FormatError) -> None:
@@ -100,8 +97,8 @@ class Bag(Protocol):
 def kind_of(source: Source) -> str | None:
     """Return ``bag``, ``mcap``, ``db3``, ``folder`` or None, by content."""
     if source.is_dir:
-        found = source.is_plain and b"rosbag2_bagfile_information" in _metadata(source.path, 65536)
-        return "folder" if found else None
+        head = first_bytes(source.path, 65536) if source.is_plain else b""
+        return "folder" if b"rosbag2_bagfile_information" in head else None
     head = source.head
     if head.startswith(ROS1_MAGIC):
         return "bag"
@@ -152,14 +149,14 @@ class IndexedBag:
     kind: str
     topics: dict[str, Topic]
     ordered: bool
+    opener: Callable[[LostChunk | None], Any]
     fault: FormatError | None = None
 
     @classmethod
     def open(cls, source: Source, kind: str) -> IndexedBag:
         """Read the index."""
-        if kind == "folder":
-            _check_folder(source)
-        reader = _reader(source, kind)
+        opener = _opener(source, kind)
+        reader = opener(None)
         topics: dict[str, Topic] = {}
         try:
             with _Faults(source, "the index of the bag"):
@@ -177,7 +174,7 @@ class IndexedBag:
                 ordered = _ordered(reader)
         finally:
             _close(reader)
-        return cls(source, kind, topics, ordered)
+        return cls(source, kind, topics, ordered, opener)
 
     @property
     def path(self) -> str:
@@ -194,7 +191,7 @@ class IndexedBag:
     ) -> Iterator[Message]:
         """Yield messages in the order of their times; opens the file anew."""
         tell = None if lost is None else partial(_tell_lost, self.source, lost)
-        reader = _reader(self.source, self.kind, tell)
+        reader = self.opener(tell)
         number = 0
         try:
             with _Faults(self.source, "the index of the bag"):
@@ -285,49 +282,14 @@ def _tell_lost(source: Source, lost: Lost, err: ChunkError) -> None:
     lost(_fault(source, "the chunks of the bag", err))
 
 
-def _reader(source: Source, kind: str, lost: Callable[[ChunkError], None] | None = None) -> Any:
-    path = source.local()
-    if kind == "bag":
-        return Bag1File(path, lost)
-    if kind == "mcap":
-        return McapFile(path, lost)
-    if kind == "db3":
-        return Db3File(path, lost)
-    plugins = require("rosbags.rosbag2", extra="ros", purpose="ROS bags").Reader.STORAGE_PLUGINS
-    reader = plugins["dir"](path)
-    reader.STORAGE_PLUGINS = {
-        "mcap": partial(McapFile, lost=lost),
-        "sqlite3": partial(Db3File, lost=lost),
-    }
-    return reader
-
-
-def _metadata(folder: Path, size: int) -> bytes:
-    """Return the first bytes of metadata.yaml; a pipe of that name would never give any."""
-    path = folder / "metadata.yaml"
-    try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError:
-        return b""
-
-
-def _check_folder(source: Source) -> None:
-    """Refuse a folder in which something waits for ever to be read, or takes minutes to parse."""
-    for path in sorted(source.path.iterdir()):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            msg = f"expected files in the folder of a bag, got a pipe or device {path.name}"
-            raise FormatError(msg, path=source.name, reason="bad_header")
-    text = _metadata(source.path, METADATA_BYTES + 1)
-    depth = accumulate((mark in b"[{") - (mark in b"]}") for mark in re.findall(rb"[][{}]", text))
-    if len(text) > METADATA_BYTES or max(depth, default=0) > METADATA_DEPTH:
-        msg = (
-            f"expected metadata.yaml of up to {METADATA_BYTES} bytes and {METADATA_DEPTH} levels, "
-            "got more"
-        )
-        raise FormatError(msg, path=source.name, reason="bad_header")
+def _opener(source: Source, kind: str) -> Callable[[LostChunk | None], Any]:
+    """Return what makes a reader of the bag, for each pass over it."""
+    if kind == "folder":
+        check_folder(source)
+        with _Faults(source, "the index of the bag"):
+            return partial(FolderFile, Folder(source.path))
+    files = {"bag": Bag1File, "mcap": McapFile, "db3": Db3File}
+    return partial(files[kind], source.local())
 
 
 def _full(type_: str) -> str:
@@ -361,6 +323,8 @@ class _Faults:
         if not isinstance(err, Exception):
             return
         if isinstance(err, EventKitError | PermissionError | FileNotFoundError):
+            return
+        if isinstance(err, OSError) and err.errno == errno.ENOSPC:  # for what is unpacked
             return
         raise _fault(self._source, self._what, err) from err
 

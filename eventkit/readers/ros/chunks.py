@@ -12,6 +12,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from eventkit._optional import require
@@ -92,7 +93,7 @@ def u32(data: bytes) -> int:
 
 def unpacked(data: bytes, method: str, size: int) -> bytes:
     """Decompress to exactly ``size`` bytes, and never to more."""
-    if size > UNPACKED_BYTES or size > max(FREE_BYTES, MAX_RATIO * len(data)):
+    if size > _most(len(data)):
         msg = f"a chunk of {len(data)} bytes that grows to {size}"
         raise ChunkError(msg)
     try:
@@ -107,15 +108,59 @@ def unpacked(data: bytes, method: str, size: int) -> bytes:
     return bytes(found)
 
 
+def unpacked_message(data: bytes) -> bytes:
+    """Decompress a message of zstd, which does not say what it grows to."""
+    most = _most(len(data))
+    try:
+        decoder = _decoder("zstd")
+        found = decoder.decompress(data, most + 1)
+    except Exception as err:  # the library has its own
+        raise ChunkError(str(err)) from err
+    if len(found) > most:
+        msg = f"a message of {len(data)} bytes that grows to more than {most}"
+        raise ChunkError(msg)
+    if not decoder.eof or decoder.unused_data:
+        msg = "a message that is not one frame of zstd"
+        raise ChunkError(msg)
+    return bytes(found)
+
+
+def copy_unpacked(stored: Path, copy: Path) -> None:
+    """Decompress a file of zstd to another one, in parts."""
+    size = stored.stat().st_size
+    most = max(FREE_BYTES, MAX_RATIO * size)
+    left = most
+    try:
+        with _zstd().open(stored, "rb") as file, copy.open("wb") as out:
+            while part := file.read(1 << 20):
+                left -= len(part)
+                if left < 0:
+                    msg = f"{stored.name} of {size} bytes grows to more than {most}"
+                    raise ChunkError(msg)
+                out.write(part)
+    except EOFError as err:
+        msg = f"{stored.name}: the file ends within a frame"
+        raise EndError(msg) from err
+
+
+def _most(size: int) -> int:
+    """Return what so many bytes may grow to in memory."""
+    return min(UNPACKED_BYTES, max(FREE_BYTES, MAX_RATIO * size))
+
+
+def _zstd() -> Any:
+    # What `rosbags` itself depends on; part of Python from 3.14 on.
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    return require(name, extra="ros", purpose="ROS bags")
+
+
 def _decoder(method: str) -> Any:
     if method == "bz2":
         return bz2.BZ2Decompressor()
     if method == "lz4":
         return require("lz4.frame", extra="ros", purpose="ROS bags").LZ4FrameDecompressor()
     if method == "zstd":
-        # What `rosbags` itself depends on; part of Python from 3.14 on.
-        name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-        return require(name, extra="ros", purpose="ROS bags").ZstdDecompressor()
+        return _zstd().ZstdDecompressor()
     msg = f"a compression {method!r}"
     raise ChunkError(msg)
 

@@ -24,7 +24,7 @@ from eventkit.readers.ros.messages import EVENT_PACKETS, MessageError
 from eventkit.readers.ros.packets import Decoder, EventMessage
 from eventkit.readers.ros.topics import check_definition, choose
 from eventkit.readers.stream import INDEX_EVENTS, EventStream
-from eventkit.recording import OnError, Recording
+from eventkit.recording import Recording
 from eventkit.sources import Source
 
 _EVIDENCE = {
@@ -41,6 +41,8 @@ class RosReader:
     name = "ros"
     suffixes = (".bag", ".db3", ".mcap")
     holds = ("events", "frames")
+    takes = ("topic",)
+    unit = "ns"
 
     def recognise(self, source: Source) -> str | None:
         """Go by the first bytes, and for SQLite by the tables in its first page."""
@@ -58,6 +60,8 @@ class RosFolderReader:
     name = "ros2"
     suffixes = ()
     holds = ("events", "frames")
+    takes = ("topic",)
+    unit = "ns"
 
     def recognise(self, source: Source) -> str | None:
         """Go by the metadata."""
@@ -77,13 +81,13 @@ def _open(source: Source, options: ReadOptions, name: str) -> Recording:
     first, stream, offset = None, None, 0
     if chosen.events is not None:
         check_definition(bag, chosen.events)
-        first = _first(bag, chosen.events, options.on_error)
+        first = _first(bag, chosen.events, strict=options.strict)
         offset = 0 if first is None else ros_packets.clock_offset_us(first)
     header = first.size if first is not None and all(0 < n <= 65536 for n in first.size) else None
     found = geometry.settle(source, options.sensor_size, (header, "the messages of events"))
     if chosen.events is not None:
         stream = EventStream(
-            _Decode(bag, chosen.events, options.on_error),
+            _Decode(bag, chosen.events, options.strict),
             path=source.name,
             sensor_size=found.size,
             on_error=options.on_error,
@@ -112,18 +116,18 @@ def _open(source: Source, options: ReadOptions, name: str) -> Recording:
     )
 
 
-def _first(bag: Bag, topic: Topic, on_error: OnError) -> EventMessage | None:
+def _first(bag: Bag, topic: Topic, *, strict: bool) -> EventMessage | None:
     """Return the first message, for the geometry and the clock."""
-    lost = None if on_error == "raise" else pass_over
+    lost = None if strict else pass_over
     try:
         for number, message in enumerate(bag.messages([topic.name], lost=lost)):
             try:
                 return _parse(bag, topic, message.data, number)
             except FormatError:
-                if on_error == "raise":
+                if strict:
                     raise
     except FormatError:
-        if on_error == "raise":
+        if strict:
             raise
     return None
 
@@ -166,7 +170,7 @@ class _Decode:
 
     bag: Bag
     topic: Topic
-    on_error: OnError
+    strict: bool
 
     def __call__(self, buffer: Buffer, mark: object) -> Iterator[RawChunk]:
         """Yield the events from the beginning, or from a mark."""
@@ -206,7 +210,7 @@ class _Decode:
         found = self.bag.messages(
             [self.topic.name],
             start=start.time_ns if start else None,
-            lost=None if self.on_error == "raise" else lost.append,
+            lost=None if self.strict else lost.append,
         )
         for message in found:
             nth = nth + 1 if message.time_ns == latest else 0
@@ -225,7 +229,7 @@ class _Decode:
         try:
             return _parse(self.bag, self.topic, data, number)
         except FormatError:
-            if self.on_error == "raise":
+            if self.strict:
                 raise
             return None
 

@@ -5,7 +5,8 @@ semicolons, or spaces and tabs: the Event Camera Dataset and E2VID (``t x y p`` 
 latter with ``W H`` in the first line), faery (``t,x,y,p``), pandas and Polars (with a header).
 Fields may stand in double quotes; a separator behind the last of them is none.
 Layout and unit are found by `eventkit.readers.text.layout`. Lines that are empty or start with
-``#`` or ``%`` are skipped and counted; so are, under ``skip``, rows that are no event.
+``#`` or ``%`` are skipped and counted; so are, under ``skip``, rows that are no event, and lines of
+more than 64 kB, whatever they hold: a file of another kind has no ends of lines.
 
 A last row without a newline may be cut. It is kept if it has all columns and the last of them is
 the polarity, which has one digit; otherwise its last number may lack digits, so it is refused.
@@ -24,6 +25,7 @@ from eventkit.readers import notes
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
+from eventkit.readers.text.blocks import blocks
 from eventkit.readers.text.head import LONGEST_LINE
 from eventkit.readers.text.layout import Layout, read_layout, recognise
 from eventkit.recording import Recording
@@ -39,6 +41,7 @@ class TextReader:
     name = "csv"
     suffixes = (".csv", ".txt")
     holds = ("events",)
+    takes = ("time_unit", "columns")
 
     def recognise(self, source: Source) -> str | None:
         """Go by names in a header, or by rows that can be events."""
@@ -91,10 +94,17 @@ class _Decoder:
         lost = np.empty(PIECE_BYTES, np.int64)
         if isinstance(mark, tuple):
             start, line, low = mark
-        for offset, lines, cut in _blocks(self._source, start):
+        for offset, lines, kind in blocks(self._source, start):
+            mark = (offset, line, low)
+            if kind in ("long", "endless"):
+                if self._strict or kind == "endless":
+                    raise self._too_long(offset, line, lines, kind)
+                yield RawChunk(*Columns.empty(0), words=1, skipped={"bad_row": 1}, mark=mark)
+                line += 1
+                continue
+            cut = kind == "cut"
             if cut and not self._can_be_whole(lines):
                 raise self._cut(offset, line, lines)
-            mark = (offset, line, low)
             state = np.zeros(text.STATE_SIZE, np.int64)
             state[text.LOW] = low
             room = buffer.room(text.count_lines(lines))
@@ -181,6 +191,16 @@ class _Decoder:
         )
         return FormatError(msg, path=self._source.name, offset=offset, reason="truncated")
 
+    def _too_long(self, offset: int, line: int, lines: NDArray[np.uint8], kind: str) -> FormatError:
+        what = "one that" if kind == "long" else "one without an end that"
+        msg = (
+            f"expected lines of up to {LONGEST_LINE} bytes, got {what} begins with "
+            f"{_shown(lines)!r}, line {line}; is this a file of another kind? --on-error skip "
+            "leaves it out and counts it"
+        )
+        reason = "bad_value" if kind == "long" else "truncated"
+        return FormatError(msg, path=self._source.name, offset=offset, reason=reason)
+
     def _refused(self, at: int, line: int, lines: NDArray[np.uint8], fault: int) -> FormatError:
         from eventkit.kernels import text
 
@@ -203,36 +223,3 @@ class _Decoder:
 def _shown(lines: NDArray[np.uint8]) -> str:
     """Return the first of some lines, for a message."""
     return lines[:100].tobytes().partition(b"\n")[0].decode("utf-8", "replace").strip()[:80]
-
-
-def _blocks(source: Source, start: int) -> Iterator[tuple[int, NDArray[np.uint8], bool]]:
-    """Yield whole lines with their offset; the last ones get their newline where it is missing.
-
-    Raises
-    ------
-    FormatError
-        Where a line does not end: text of another kind, or no text.
-    """
-    store = bytearray(LONGEST_LINE + PIECE_BYTES + 1)
-    kept = np.frombuffer(store, np.uint8)
-    held = 0
-    offset = start
-    for offset, piece in source.pieces(start=start):
-        offset -= held
-        filled = held + piece.size
-        kept[held:filled] = piece
-        cut = store.rfind(b"\n", held, filled) + 1
-        if cut:
-            yield offset, kept[:cut], False
-        held = filled - cut
-        if held > LONGEST_LINE:
-            msg = (
-                f"expected lines of up to {LONGEST_LINE} bytes, got one without an end; "
-                "is this a file of another kind?"
-            )
-            raise FormatError(msg, path=source.name, offset=offset + cut, reason="corrupt")
-        kept[:held] = kept[cut:filled].copy()
-        offset += cut
-    if held:
-        store[held] = 10
-        yield offset, kept[: held + 1], True

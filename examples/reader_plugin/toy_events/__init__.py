@@ -34,6 +34,8 @@ class ToyReader:
     name = "toy"
     suffixes = (".toy",)
     holds = ("events",)
+    takes = ()
+    unit = "us"
 
     def recognise(self, source: Source) -> str | None:
         """Look for the magic bytes."""
