@@ -1,93 +1,36 @@
 """An opened folder of shards: manifest, index, and random access to samples.
 
 The index holds the offset of every member, so a sample is one `os.pread` a member and no tar has
-to be walked. It is written in the same pass as the tars.
+to be walked. It is written in the same pass as the tars. `shard_files` opens and checks the tars,
+`shard_cache` keeps those of a URL on this disk, `shard_arrays` reads straight into arrays.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, MissingDataError
-from eventkit.npy import read_npz
 from eventkit.samples import SCHEMA_VERSION, Sample, decode_sample, encode_json
+from eventkit.shard_cache import CACHE_BYTES, Folder, Place, ShardCache
+from eventkit.shard_files import OpenTar, ShardFiles
+from eventkit.shard_index import SampleIndex as SampleIndex
 
 MANIFEST = "manifest.json"
 MANIFEST_KIND = "eventkit-manifest"
 
 
-@dataclass(frozen=True, slots=True)
-class SampleIndex:
-    """Where the members of a split's samples are.
-
-    Parameters
-    ----------
-    keys : (N,) bytes
-    shard : (N,) int64
-        Position in ``shards``.
-    offset, size : (N, F) int64, bytes
-        Of each member's data within its tar.
-    labels : (N,) int64
-    fields : tuple of F str
-        Member suffixes, the same for all samples.
-    shards : tuple of str
-        Paths relative to the folder.
-    """
-
-    keys: NDArray[np.bytes_]
-    shard: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    size: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    fields: tuple[str, ...]
-    shards: tuple[str, ...]
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return plain arrays for ``np.savez``."""
-        return {
-            "keys": self.keys,
-            "shard": self.shard,
-            "offset": self.offset,
-            "size": self.size,
-            "labels": self.labels,
-            "fields": np.array(self.fields),
-            "shards": np.array(self.shards),
-        }
-
-    @classmethod
-    def load(cls, path: Path) -> SampleIndex:
-        """Read an index file."""
-        try:
-            arrays = read_npz(path)
-            return cls(
-                keys=arrays["keys"],
-                shard=arrays["shard"],
-                offset=arrays["offset"],
-                size=arrays["size"],
-                labels=arrays["labels"],
-                fields=tuple(str(name) for name in arrays["fields"]),
-                shards=tuple(str(name) for name in arrays["shards"]),
-            )
-        except Exception as err:  # zipfile raises by what the damage happens to look like
-            msg = (
-                f"{path}: expected a sample index, got a damaged one ({err}); run `eventkit verify`"
-            )
-            raise DamageError(msg) from err
-
-
 class ShardSet:
     """Samples of a shards folder by split and number.
 
-    Threads may share one; pickling sends the path only, so worker processes open their own files.
+    Threads may share one; pickling sends the path only, so worker processes open their own files,
+    and so does a process that was forked.
 
     Examples
     --------
@@ -96,133 +39,174 @@ class ShardSet:
     (8, 2, 34, 34)
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path | str, manifest: dict[str, Any], *, place: Place, verify_on_read: bool
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.splits: tuple[str, ...] = tuple(sorted(manifest["splits"]))
         self.class_names: dict[int, str] = {
             int(label): str(name) for label, name in manifest["classes"].items()
         }
+        self.digest = manifest_digest(manifest)
+        self._place = place
+        self._entries = {entry["name"]: entry for entry in manifest["shards"]}
         self._indexes: dict[str, SampleIndex] = {}
-        self._files: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._files = ShardFiles(place.path, verify_on_read=verify_on_read)
+        self._options: dict[str, Any] = {"verify_on_read": verify_on_read}
 
     @classmethod
-    def open(cls, path: str | Path) -> ShardSet:
-        """Open a folder that `eventkit shard` finished.
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        verify_on_read: bool = False,
+        cache: str | Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> ShardSet:
+        """Open what `eventkit shard` finished.
+
+        Parameters
+        ----------
+        path : str or Path
+            A folder, or a URL that fsspec opens; its shards are then fetched whole, when they are
+            first read, and checked against their sha256.
+        verify_on_read : bool
+            Hash every shard when a process first reads it. Size, last member and last block are
+            looked at always.
+        cache : path, optional
+            Of fetched shards; by default ``~/.cache/velora-eventkit``.
+        cache_bytes : int
+            What the cache may hold; a process that shuffles reads 8 shards a lane at a time.
 
         Raises
         ------
         MissingDataError
             If there is no folder or no manifest.
         DamageError
-            If the manifest or a shard is not what was written.
+            If the manifest is not what was written; later, if an index or a shard is not.
         """
-        folder = Path(path)
-        if not folder.is_dir():
-            msg = f"{folder}: no such folder; `eventkit convert RAW` and `eventkit shard` make it"
-            raise MissingDataError(msg)
-        file = folder / MANIFEST
-        if not file.is_file():
-            msg = (
-                f"{folder}: no {MANIFEST}: the shards are not finished; run `eventkit shard` again"
-            )
-            raise MissingDataError(msg)
-        return cls(folder, load_manifest(file))
+        options: dict[str, Any] = {"verify_on_read": verify_on_read}
+        if "://" in str(path):
+            options |= {"cache": cache, "cache_bytes": cache_bytes}
+            folder = None if cache is None else Path(cache)
+            remote = ShardCache(str(path), folder=folder, max_bytes=cache_bytes)
+            manifest = parse_manifest(remote.read(MANIFEST), where=f"{path}/{MANIFEST}")
+            made = cls(str(path), manifest, place=remote, verify_on_read=verify_on_read)
+        else:
+            place = Folder(Path(path))
+            manifest = load_manifest(_manifest_of(Path(path)))
+            made = cls(Path(path), manifest, place=place, verify_on_read=verify_on_read)
+        made._options = options
+        return made
 
     def num_samples(self, split: str) -> int:
         """Return the number of samples of a split."""
-        return int(self._index(split).labels.size)
+        return int(self.index(split).labels.size)
 
     def keys(self, split: str) -> NDArray[np.str_]:
         """Return the keys of a split, in shard order."""
-        return self._index(split).keys.astype(np.str_)
+        return self.index(split).keys.astype(np.str_)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Return the class ids of a split, -1 without a label."""
-        return self._index(split).labels
+        return self.index(split).labels
 
-    def members(self, split: str, i: int) -> dict[str, bytes]:
-        """Return the members of sample ``i``, suffix -> bytes."""
-        index = self._index(split)
-        name = index.shards[int(index.shard[i])]
-        file = self._file(name)
-        found: dict[str, bytes] = {}
-        for suffix, offset, size in zip(
-            index.fields, index.offset[i].tolist(), index.size[i].tolist(), strict=True
-        ):
-            data = os.pread(file, size, offset)
-            if len(data) != size:
-                msg = f"{self.path / name}: expected {size} bytes at {offset}, got {len(data)}: cut"
-                raise DamageError(msg)
-            found[suffix] = data
-        return found
+    def shard_sizes(self, split: str) -> NDArray[np.int64]:
+        """Return the number of samples of each shard of a split, for `eventkit.lanes`."""
+        index = self.index(split)
+        return np.bincount(index.shard, minlength=len(index.shards)).astype(np.int64)
+
+    def members(
+        self, split: str, i: int, *, suffixes: Collection[str] | None = None
+    ) -> dict[str, bytes]:
+        """Return the members of sample ``i``, suffix -> bytes; all, or those wanted."""
+        tar = self.tar(split, i)
+        index = self.index(split)
+        wanted = index.fields if suffixes is None else suffixes
+        return {s: tar.read(index.member(i, index.fields.index(s))) for s in wanted}
 
     def sample(self, split: str, i: int) -> Sample:
         """Return sample ``i`` of a split."""
-        key = self._index(split).keys[i].decode()
+        key = self.index(split).keys[i].decode()
         return decode_sample(key, self.members(split, i))
 
-    def close(self) -> None:
-        """Close the tars that were opened."""
-        with self._lock:
-            for file in self._files.values():
-                os.close(file)
-            self._files.clear()
+    def tar(self, split: str, i: int) -> OpenTar:
+        """Return the opened shard of sample ``i``; checked when it is opened."""
+        index = self.index(split)
+        number = int(index.shard[i])
+        entry = self._entries.get(index.shards[number])
+        if entry is None:
+            msg = f"{self.path}: expected {index.shards[number]} in the manifest, it is not there"
+            raise DamageError(msg)
+        return self._files.get(entry, index.last_member(number))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "manifest": self.manifest}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], state["manifest"])  # type: ignore[misc]
-
-    def _index(self, split: str) -> SampleIndex:
+    def index(self, split: str) -> SampleIndex:
+        """Return the index of a split, read when it is first asked for."""
         if split not in self.splits:
             known = ", ".join(self.splits) or "none"
             msg = f"{self.path}: expected a split among {known}, got {split!r}"
             raise MissingDataError(msg)
         if split not in self._indexes:
-            self._indexes[split] = SampleIndex.load(self.path / "index" / f"{split}.npz")
+            facts = self.manifest["splits"][split]
+            name = str(facts.get("index", f"index/{split}.npz"))
+            entry = {"name": name, "sha256": facts.get("index_sha256")}
+            self._indexes[split] = SampleIndex.load(self._place.path(entry))
         return self._indexes[split]
 
-    def _file(self, name: str) -> int:
-        with self._lock:
-            if name not in self._files:
-                self._files[name] = self._open_checked(name)
-            return self._files[name]
+    def close(self) -> None:
+        """Close the tars that were opened."""
+        self._files.close()
 
-    def _open_checked(self, name: str) -> int:
-        """Open a tar; a size other than the manifest's means it was cut or replaced."""
-        entry = next((s for s in self.manifest["shards"] if s["name"] == name), None)
-        try:
-            file = os.open(self.path / name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except FileNotFoundError as err:
-            msg = f"{self.path / name}: the manifest lists this shard, it is not there"
-            raise DamageError(msg) from err
-        size = os.fstat(file).st_size
-        if entry is None or size != entry["bytes"]:
-            os.close(file)
-            expected = entry["bytes"] if entry else "an entry in the manifest"
-            msg = (
-                f"{self.path / name}: expected {expected} bytes, got {size}; run `eventkit verify`"
-            )
-            raise DamageError(msg)
-        return file
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_open_again, (self.path, self.digest, self._options))
+
+
+def _open_again(path: Path | str, digest: str, options: dict[str, Any]) -> ShardSet:
+    """Open a set in another process, which must find what the first one found."""
+    shards = ShardSet.open(path, **options)
+    if shards.digest != digest:
+        msg = (
+            f"{path}: expected the set of digest {digest}, got {shards.digest}: made anew meanwhile"
+        )
+        raise DamageError(msg)
+    return shards
+
+
+def _manifest_of(folder: Path) -> Path:
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder; `eventkit convert RAW` and `eventkit shard` make it"
+        raise MissingDataError(msg)
+    file = folder / MANIFEST
+    if not file.is_file():
+        msg = f"{folder}: no {MANIFEST}: the shards are not finished; run `eventkit shard` again"
+        raise MissingDataError(msg)
+    return file
 
 
 def load_manifest(file: Path) -> dict[str, Any]:
     """Read a manifest and check that this version can read it."""
+    return parse_manifest(file.read_bytes(), where=str(file))
+
+
+def parse_manifest(data: bytes, *, where: str) -> dict[str, Any]:
+    """Return the manifest in ``data``; ``where`` is named if it is none.
+
+    Raises
+    ------
+    DamageError
+    """
     try:
-        manifest: dict[str, Any] = json.loads(file.read_bytes())
+        manifest: dict[str, Any] = json.loads(data)
         kind, schema = manifest["kind"], manifest["schema"]
         if kind == MANIFEST_KIND and schema == SCHEMA_VERSION:
             _check_parts(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
-        msg = f"{file}: expected a manifest, got a damaged one ({err}); run `eventkit shard` again"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        msg = f"{where}: expected a manifest, got a damaged one ({err}); run `eventkit shard` again"
         raise DamageError(msg) from err
     if kind != MANIFEST_KIND or schema != SCHEMA_VERSION:
         msg = (
-            f"{file}: expected {MANIFEST_KIND} schema {SCHEMA_VERSION}, got {kind} {schema}; "
+            f"{where}: expected {MANIFEST_KIND} schema {SCHEMA_VERSION}, got {kind} {schema}; "
             "another version of velora-eventkit wrote it"
         )
         raise DamageError(msg)
@@ -245,4 +229,8 @@ def _check_parts(manifest: dict[str, Any]) -> None:
     for facts in manifest["splits"].values():
         int(facts["samples"])
     for entry in manifest["shards"]:
-        str(entry["name"]), int(entry["bytes"])
+        place = PurePosixPath(entry["name"])
+        if place.is_absolute() or ".." in place.parts:
+            msg = f"it names {str(place)!r}, which is outside its folder"
+            raise ValueError(msg)
+        int(entry["bytes"])

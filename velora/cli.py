@@ -17,6 +17,7 @@ import click
 
 from eventkit._optional import check_installed
 from eventkit.cli.run import exit_codes
+from eventkit.cli.text import echo
 from eventkit.errors import SettingsError
 
 # Threads that spin while they wait for each other cost a factor of ten where the cores are shared
@@ -30,7 +31,7 @@ _EXISTING = click.Path(path_type=Path)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--shards", type=_EXISTING, default="shards", help="Folder of `eventkit shard`.")
+@click.option("--shards", default="shards", help="Folder or URL of `eventkit shard`.")
 @click.option("--recipe", default="default", help="A packaged recipe or a TOML file.")
 @click.option("--streams", type=click.Choice(["fusion", "rgb", "event"]), help="Senses to learn.")
 @click.option("--backbone", help="A timm name of a plain ViT.")
@@ -54,7 +55,7 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("-v", "--verbose", is_flag=True, help="Log what is loaded and from where.")
 def train(
     *,
-    shards: Path,
+    shards: str,
     recipe: str,
     weights: Path | None,
     random_trunk: bool,
@@ -98,13 +99,13 @@ def train(
         finally:
             reporter.close()
         for line in report_lines(report):
-            click.echo(line)
+            echo(line)
         click.echo(f"run folder: {folder.path}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("run", type=_EXISTING)
-@click.option("--shards", type=_EXISTING, default="shards", help="Folder of `eventkit shard`.")
+@click.option("--shards", default="shards", help="Folder or URL of `eventkit shard`.")
 @click.option("--split", type=_SPLITS, default="test")
 @click.option("--weights", type=_EXISTING, help="Where the trunk's weights file lies now.")
 @click.option("--batch-size", type=click.IntRange(1), help="Clips at once.")
@@ -115,7 +116,7 @@ def train(
 def evaluate(
     *,
     run: Path,
-    shards: Path,
+    shards: str,
     split: str,
     weights: Path | None,
     batch_size: int | None,
@@ -154,7 +155,7 @@ def evaluate(
             click.echo(msgspec.json.encode(report))
             return
         for line in report_lines(report):
-            click.echo(line)
+            echo(line)
         click.echo(f"written: {written}")
 
 

@@ -50,7 +50,7 @@ RANDOM_TRUNK_WARNING = (
 class TrainOptions:
     """How a run is executed; none of it changes the result."""
 
-    shards: Path
+    shards: Path | str
     out: Path = Path("runs")
     name: str | None = None
     device: str = "auto"
@@ -157,7 +157,7 @@ def _fit(
 def evaluate_run(
     path: Path,
     *,
-    shards_path: Path,
+    shards_path: Path | str,
     split: str = "test",
     weights: str | None = None,
     device_name: str = "auto",

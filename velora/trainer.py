@@ -26,7 +26,7 @@ from velora.model import VELoRA, loss_terms
 from velora.pictures import clip_frames
 from velora.progress import ParameterRow, Reporter, Step
 
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 
 
 class NonFiniteError(EventKitError):
@@ -85,6 +85,8 @@ class Trainer:
         load_trainable(self.model, state["tensors"], where=str(self.run.path / "state.pt"))
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        # Refuses the state of another set or order of samples.
+        self.train.lanes.resume(state.get("samples", {}))
         self.epochs_done = state["epoch"]
         self.best = state["best"]
         torch.set_rng_state(state["rng"])
@@ -201,6 +203,7 @@ class Trainer:
         return {
             "schema": STATE_SCHEMA,
             "epoch": self.epochs_done,
+            "samples": self.train.lanes.state(self.epochs_done + 1, samples_consumed=0),
             "best": self.best,
             "tensors": trainable_tensors(self.model),
             "optimizer": self.optimizer.state_dict(),

@@ -2,79 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import pickle
-import tarfile
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from shard_sets import PER_SHARD, make_sample, write
 
 from eventkit.errors import DamageError, MissingDataError
-from eventkit.samples import SCHEMA_VERSION, Sample, encode_png, encode_sample
+from eventkit.samples import encode_sample
 from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex, ShardSet
-
-PER_SHARD = 4
-
-
-def make_sample(i: int) -> Sample:
-    pixels = np.full((3, 4, 1), i, np.uint8)
-    return Sample(
-        key=f"rec{i:03d}_000000",
-        events=np.full((2, 2, 3, 4), i, np.uint8),
-        rgb=(encode_png(pixels), encode_png(pixels + 1)),
-        rgb_suffix="png",
-        label=i % 3,
-        meta={"number": i},
-    )
-
-
-def write(folder: Path, splits: dict[str, list[Sample]]) -> Path:
-    """Write tars with the standard library, and the index and manifest of contract 4."""
-    (folder / "index").mkdir(parents=True)
-    entries: list[dict[str, Any]] = []
-    for split, samples in splits.items():
-        (folder / split).mkdir()
-        rows, shard_of, names = [], [], []
-        fields = tuple(encode_sample(samples[0]))
-        for number, first in enumerate(range(0, len(samples), PER_SHARD)):
-            name = f"{split}/{split}-{number:06d}.tar"
-            group = samples[first : first + PER_SHARD]
-            with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
-                for sample in group:
-                    for suffix, data in encode_sample(sample).items():
-                        info = tarfile.TarInfo(f"{sample.key}.{suffix}")
-                        info.size = len(data)
-                        tar.addfile(info, io.BytesIO(data))
-            with tarfile.open(folder / name) as tar:
-                rows += [(member.offset_data, member.size) for member in tar.getmembers()]
-            shard_of += [number] * len(group)
-            names.append(name)
-            size = (folder / name).stat().st_size
-            entries.append({"name": name, "bytes": size, "samples": len(group)})
-        table = np.array(rows, np.int64).reshape(len(samples), len(fields), 2)
-        index = SampleIndex(
-            keys=np.array([sample.key.encode() for sample in samples]),
-            shard=np.array(shard_of, np.int64),
-            offset=table[..., 0],
-            size=table[..., 1],
-            labels=np.array([sample.label for sample in samples], np.int64),
-            fields=fields,
-            shards=tuple(names),
-        )
-        np.savez(folder / "index" / f"{split}.npz", **index.to_arrays())
-    manifest = {
-        "kind": MANIFEST_KIND,
-        "schema": SCHEMA_VERSION,
-        "classes": {"0": "ant", "1": "bee", "2": "cat"},
-        "splits": {split: {"samples": len(samples)} for split, samples in splits.items()},
-        "shards": entries,
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    return folder
 
 
 @pytest.fixture
@@ -131,8 +73,8 @@ def test_a_pickled_set_opens_its_own_files(folder: Path) -> None:
 
     assert copy.sample("train", 7).meta == {"number": 7}
     assert copy.splits == shards.splits
-    # The path and the manifest, no index and no file handle.
-    assert len(data) < 2000
+    # The path, no manifest, no index and no file handle.
+    assert len(data) < 500
 
 
 def test_a_closed_set_opens_its_files_again(folder: Path) -> None:
@@ -216,6 +158,81 @@ def test_a_cut_shard_is_damage_before_anything_is_read(folder: Path) -> None:
         shards.sample("train", PER_SHARD)
 
 
+def reflow(tar: Path, change: str) -> None:
+    """Damage a tar so that its size stays."""
+    data = bytearray(tar.read_bytes())
+    if change == "set to its size, then filled in part":
+        data[2048:] = bytes(len(data) - 2048)
+    elif change == "another set of the same size":
+        data[512:] = data[:-512]
+    else:
+        data[-1] = 1
+    tar.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["set to its size, then filled in part", "another set of the same size", "ends in data"],
+)
+def test_a_shard_of_the_right_size_that_is_not_whole_is_damage(folder: Path, change: str) -> None:
+    reflow(folder / "train" / "train-000000.tar", change)
+
+    with pytest.raises(DamageError, match=r"train-000000\.tar: expected to end with rec003_000000"):
+        ShardSet.open(folder).members("train", 0)
+
+
+def test_a_flipped_byte_is_seen_when_shards_are_verified_on_read(folder: Path) -> None:
+    tar = folder / "train" / "train-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[520] ^= 1  # in a member's data: neither size nor ends tell
+    tar.write_bytes(data)
+
+    ShardSet.open(folder).members("train", 1)
+    with pytest.raises(
+        DamageError, match=r"train-000000\.tar: expected sha256 \w+, got \w+; shard"
+    ):
+        ShardSet.open(folder, verify_on_read=True).members("train", 1)
+    assert ShardSet.open(folder, verify_on_read=True).members("train", PER_SHARD)
+
+
+def test_more_shards_than_a_process_may_open_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventkit.shard_files.MOST_OPEN", 3)
+    folder = write(tmp_path / "many", {"train": [make_sample(i) for i in range(40)]})
+    shards = ShardSet.open(folder)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    with ThreadPoolExecutor(4) as pool:
+        order = np.random.default_rng(0).permutation(np.arange(40).repeat(5)).tolist()
+        numbers = list(pool.map(lambda i: shards.sample("train", i).meta["number"], order))
+
+    assert numbers == order
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= 3
+
+
+def test_a_forked_process_reads_though_a_lock_was_held_when_it_was_forked(folder: Path) -> None:
+    shards = ShardSet.open(folder)
+    shards.sample("train", 0)
+
+    with shards._files._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if shards.sample("train", 7).meta == {"number": 7} else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_set_that_was_made_anew_is_not_taken_for_the_one_that_was_pickled(folder: Path) -> None:
+    data = pickle.dumps(ShardSet.open(folder))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "plan_id": "another"}))
+
+    with pytest.raises(DamageError, match=r"expected the set .* made anew"):
+        pickle.loads(data)
+
+
 def test_a_missing_shard_is_damage(folder: Path) -> None:
     (folder / "train" / "train-000000.tar").unlink()
 
@@ -243,5 +260,5 @@ def test_an_index_that_points_past_its_shard_is_damage(folder: Path) -> None:
     changed["offset"] = changed["offset"] + (1 << 30)
     np.savez(file, **changed)
 
-    with pytest.raises(DamageError, match=r"train-000000\.tar: expected .* bytes at .*: cut"):
+    with pytest.raises(DamageError, match=r"train-000000\.tar: expected to end with rec003_"):
         ShardSet.open(folder).sample("train", 0)

@@ -144,6 +144,21 @@ def test_an_interrupted_run_goes_on_to_the_numbers_of_an_uninterrupted_one(
     ]
 
 
+def test_the_state_of_another_order_of_samples_is_refused(
+    shards: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    run, _ = run_train(tiny_recipe, shards, tmp_path, train__epochs=1)
+    state = torch.load(run.path / "state.pt", weights_only=True)
+    assert state["samples"]["manifest_sha256"] == ShardSet.open(shards).digest
+    assert (state["samples"]["epoch"], state["samples"]["samples_consumed"]) == (2, 0)
+    state["samples"]["order"] = "another"
+    torch.save(state, run.path / "state.pt")
+    (run.path / "result.json").unlink()
+
+    with pytest.raises(EventKitError, match=r"order \('another' there, 'lane-philox-v1' here\)"):
+        run_train(tiny_recipe, shards, tmp_path, train__epochs=1)
+
+
 def test_a_finished_run_is_not_trained_again(
     shards: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:

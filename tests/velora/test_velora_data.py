@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from velora_helpers import make_sample, write_shards
 
 from eventkit.errors import DamageError, EventKitError
@@ -21,7 +19,6 @@ from velora.data import (
     check_fits,
     check_splits,
     describe,
-    epoch_order,
 )
 
 BOTH = ("rgb", "event")
@@ -30,21 +27,6 @@ BOTH = ("rgb", "event")
 def open_split(path: Path, split: str = "train", **options: int) -> ClipDataset:
     shards = ShardSet.open(path)
     return ClipDataset(shards, split, spec=describe(shards), **options)
-
-
-@given(st.integers(0, 200), st.integers(0, 2**63 - 1), st.integers(0, 1000))
-def test_an_epoch_visits_every_sample_once(size: int, seed: int, epoch: int) -> None:
-    order = epoch_order(size, seed=seed, epoch=epoch)
-
-    assert sorted(order.tolist()) == list(range(size))
-    assert np.array_equal(order, epoch_order(size, seed=seed, epoch=epoch))
-
-
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    orders = {tuple(epoch_order(50, seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (1, 2)}
-
-    assert len(orders) == 4
-    assert epoch_order(4, seed=None, epoch=3).tolist() == [0, 1, 2, 3]
 
 
 def test_order_and_augmentation_depend_neither_on_threads_nor_on_the_batch_size(
@@ -73,6 +55,20 @@ def test_order_and_augmentation_depend_neither_on_threads_nor_on_the_batch_size(
     shifts = np.array([row[1:3] for row in first])
     assert 0.03 < np.abs(shifts).max() <= 0.1
     assert {bool(row[3]) for row in first} == {True, False}
+
+
+def test_clips_behind_a_url_are_those_of_the_folder(shards: Path, tmp_path: Path) -> None:
+    remote = ShardSet.open(f"file://{shards}", cache=tmp_path)
+    loader = ClipLoader(
+        ClipDataset(remote, "train", spec=describe(remote)), batch_size=5, shuffle_seed=1
+    )
+    local = ClipLoader(open_split(shards), batch_size=5, shuffle_seed=1)
+
+    found = [clip for batch in loader.epoch(1, senses=BOTH) for clip in batch.clips]
+
+    expected = [clip for batch in local.epoch(1, senses=BOTH) for clip in batch.clips]
+    assert [clip.key for clip in found] == [clip.key for clip in expected]
+    assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(found, expected, strict=True))
 
 
 def test_a_clip_is_decoded_once_while_the_cache_has_room(shards: Path) -> None:

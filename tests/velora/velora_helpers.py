@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -114,8 +115,10 @@ def write_shards(
         )
         np.savez(path / "index" / f"{split}.npz", **index.to_arrays())
         size = (path / name).stat().st_size
-        entries.append({"name": name, "bytes": size, "samples": len(samples)})
-        summary[split] = {"samples": len(samples), "shards": 1, "bytes": size}
+        sha256 = hashlib.sha256((path / name).read_bytes()).hexdigest()
+        entries.append({"name": name, "bytes": size, "samples": len(samples), "sha256": sha256})
+        index_sha256 = hashlib.sha256((path / "index" / f"{split}.npz").read_bytes()).hexdigest()
+        summary[split] = {"samples": len(samples), "index_sha256": index_sha256}
     manifest = {
         "kind": MANIFEST_KIND,
         "schema": SCHEMA_VERSION,
