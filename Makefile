@@ -8,7 +8,7 @@ LONG ?= full
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-long peers bench docs clean
+.PHONY: help install demo test check check-long peers readers bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,13 @@ peers:  ## formats beside other libraries (some GPL), in .venv-peers, an environ
 		-r tests/peers.txt ".[aedat4,hdf5,images,parquet,ros,zstd]"
 	.venv-peers/bin/python -m pytest -q -rs tests/eventkit/test_writers_*.py \
 		tests/eventkit/test_readers_*.py tests/eventkit/test_interop_peers.py
+
+readers: $(READY)  ## shards in webdataset, wids, datasets, energon; in .venv-readers, without eventkit
+	test -x .venv-readers/bin/python || $(PYTHON) -m venv .venv-readers
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/readers.txt
+	$(BIN)/python tests/readers_venv/make_sets.py .venv-readers/sets
+	EVENTKIT_SETS=$(CURDIR)/.venv-readers/sets HF_HUB_OFFLINE=1 HF_HOME=$(CURDIR)/.venv-readers/hf \
+		.venv-readers/bin/pytest -c tests/readers_venv/pytest.ini tests/readers_venv/matrix.py
 
 bench: $(READY)  ## the tables that the docs quote, beside the peers that are installed
 	$(BIN)/python benchmarks/run_all.py

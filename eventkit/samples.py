@@ -2,14 +2,16 @@
 
 A sample is a few neighbouring members named ``<key>.<suffix>``:
 
-    events.npy.gz       (T, C, H, W) counts or voxels; the suffix follows the codec
+    events.npy.gz       (T, C, H, W) counts or voxels; `.npy` or `.npy.zst` with another codec
     rgb00.png ...       T pictures, PNG or JPEG
     diff_events.npy.gz  (T - 1, C, H, W), optional
     diff_rgb.npy.gz     (T - 1, H, W, C), optional
     cls                 the class id as text, -1 without a label
     json                times, mass balance, names
 
-Every sample of a set has the same members, so plain tar readers need nothing from here.
+Every sample of a set has the same members, so plain tar readers need nothing from here. Suffixes
+come from a fixed list: webdataset and Hugging Face take ``h5``, ``rgb`` or ``id`` at the end of a
+name for pictures and numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import io
 import json
 import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,16 +29,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eventkit._optional import require
 from eventkit.errors import DamageError, SettingsError
 from eventkit.frames import to_uint8
+from eventkit.gunzip import GzipError, gunzip
 from eventkit.npy import BadArrayError, read_npy
 
 SCHEMA_VERSION = 1
-CODECS = ("npy.gz", "npy")
+CODECS = ("npy.gz", "npy", "npy.zst")
 MAX_NAME_BYTES = 100
-_LONGEST_SUFFIX = len(".diff_events.npy.gz")
+_LONGEST_SUFFIX = len(".diff_events.npy.zst")
 _GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
 _ARRAYS = ("events", "diff_events", "diff_rgb")
+_MEMBER = re.compile(
+    r"(cls|json|(events|diff_events|diff_rgb)\.npy(\.gz|\.zst)?|rgb[0-9]{2,}\.(png|jpg))"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,23 +97,61 @@ def sample_key(recording: str, clip: int) -> str:
 
 
 def encode_array(array: NDArray[Any], *, codec: str = "npy.gz") -> bytes:
-    """Return the bytes of a ``.npy`` file, gzipped (level 6, no time stamp) for ``npy.gz``."""
+    """Return the bytes of a ``.npy`` file.
+
+    ``npy.gz`` is gzip level 6 without time stamp, ``npy.zst`` zstd level 3 with a checksum: equal
+    arrays give equal bytes for equal versions of the libraries.
+    """
     if codec not in CODECS:
         msg = f"expected codec among {', '.join(CODECS)}, got {codec!r}"
         raise SettingsError(msg)
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0))
     data = buffer.getvalue()
-    return gzip.compress(data, _GZIP_LEVEL, mtime=0) if codec == "npy.gz" else data
+    if codec == "npy.gz":
+        return gzip.compress(data, _GZIP_LEVEL, mtime=0)
+    return _to_zstd(data) if codec == "npy.zst" else data
 
 
 def decode_array(data: bytes, *, codec: str) -> NDArray[Any]:
     """Read what `encode_array` wrote; object arrays are refused."""
     try:
-        return read_npy(gzip.decompress(data) if codec == "npy.gz" else data)
-    except (BadArrayError, EOFError, OSError, zlib.error) as err:
+        return read_npy(inflate(data, codec=codec))
+    except BadArrayError as err:
         msg = f"expected a whole {codec} array, got a damaged one ({err})"
         raise DamageError(msg) from err
+
+
+def inflate(data: bytes, *, codec: str) -> bytes:
+    """Return the ``.npy`` file that a member of this codec holds."""
+    try:
+        if codec == "npy.gz":
+            return gunzip(data)
+        return _from_zstd(data) if codec == "npy.zst" else data
+    except (BadArrayError, GzipError) as err:
+        msg = f"expected a whole {codec} array, got a damaged one ({err})"
+        raise DamageError(msg) from err
+
+
+def _to_zstd(data: bytes) -> bytes:
+    zstd = require("zstandard", extra="zstd", purpose="writing npy.zst members")
+    compressor = zstd.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
+    compressed: bytes = compressor.compress(data)
+    return compressed
+
+
+def _from_zstd(data: bytes) -> bytes:
+    """Decompress one whole frame; memory grows with what comes out, not with what it claims."""
+    zstd = require("zstandard", extra="zstd", purpose="reading npy.zst members")
+    stream = zstd.ZstdDecompressor().decompressobj()
+    try:
+        plain: bytes = stream.decompress(data)
+    except zstd.ZstdError as err:
+        raise BadArrayError(str(err)) from err
+    if not stream.eof:
+        msg = "its zstd frame is cut"
+        raise BadArrayError(msg)
+    return plain
 
 
 def encode_json(value: Any) -> bytes:
@@ -116,8 +161,6 @@ def encode_json(value: Any) -> bytes:
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """Encode (H, W, 1 or 3) uint8 as PNG."""
-    from eventkit._optional import require
-
     pil = require("PIL.Image", extra="images", purpose="writing PNG pictures")
     image = pil.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     buffer = io.BytesIO()
@@ -126,7 +169,13 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def encode_sample(sample: Sample, *, codec: str = "npy.gz") -> dict[str, bytes]:
-    """Return the members of a sample, suffix -> bytes, sorted by suffix."""
+    """Return the members of a sample, suffix -> bytes, sorted by suffix.
+
+    Raises
+    ------
+    SettingsError
+        If a member has a name that other readers would take for something else.
+    """
     members = {f"events.{codec}": encode_array(sample.events, codec=codec)}
     for name, array in (("diff_events", sample.diff_events), ("diff_rgb", sample.diff_rgb)):
         if array is not None:
@@ -136,6 +185,10 @@ def encode_sample(sample: Sample, *, codec: str = "npy.gz") -> dict[str, bytes]:
         members[f"rgb{i:0{digits}d}.{sample.rgb_suffix}"] = image
     members["cls"] = str(sample.label).encode()
     members["json"] = encode_json(sample.meta)
+    for suffix in members:
+        if not _MEMBER.fullmatch(suffix):
+            msg = f"{sample.key}: expected a member among {_MEMBER.pattern}, got {suffix!r}"
+            raise SettingsError(msg)
     return dict(sorted(members.items()))
 
 
@@ -149,7 +202,7 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     """
     try:
         return _decode(key, members)
-    except (DamageError, KeyError, ValueError) as err:
+    except (DamageError, KeyError, ValueError, RecursionError) as err:
         msg = f"sample {key}: {err}; run `eventkit verify` on the shards"
         raise DamageError(msg) from err
 

@@ -1,38 +1,86 @@
-"""Finish: sample index, data card and, last of all, the manifest."""
+"""Finish: the indexes of a set, its data card and, last of all, the manifest."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eventkit.atomic import write_atomic
+from eventkit.errors import DamageError
+from eventkit.faults import at
 from eventkit.samples import SCHEMA_VERSION, encode_json
 from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex, manifest_digest
-from pipelines.receipts import hash_file
+from pipelines.indexes.card import data_card
+from pipelines.indexes.energon import energon_metadata
+from pipelines.indexes.wids import wids_index, wids_path
+from pipelines.shard_task import check_fields, read_shard_receipt, write_described
+from pipelines.tar import member_offsets
 from pipelines.versions import code_versions
 
 
-def finish(out: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write index, README and manifest of a finished set; returns the manifest.
+@dataclass(slots=True)
+class _Split:
+    """What the receipts of one split say; arrays, so that 10^7 samples fit into memory."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[NDArray[np.bytes_]] = field(default_factory=list)
+    labels: list[NDArray[np.int64]] = field(default_factory=list)
+    sizes: list[NDArray[np.int64]] = field(default_factory=list)
+    offsets: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, receipt: dict[str, Any]) -> None:
+        sizes = np.array(receipt["sizes"], np.int64)
+        self.entries.append(_entry(receipt))
+        self.keys.append(np.array([key.encode() for key in receipt["keys"]], np.bytes_))
+        self.labels.append(np.array(receipt["labels"], np.int64))
+        self.sizes.append(sizes)
+        self.offsets.append(member_offsets(sizes))
+
+
+def finish(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """Write indexes, README and manifest of a set whose shards are all there.
+
+    Nothing is read but the receipts: what the indexes say was noted while the tars were written.
 
     Parameters
     ----------
     out : Path
     plan : dict
         See `pipelines.shard_plan.plan_shards`.
-    receipts : list of dict
-        Of every shard, in the order of their names.
+
+    Returns
+    -------
+    dict
+        The manifest.
     """
-    splits: dict[str, Any] = {}
-    for split in sorted({_split(receipt["name"]) for receipt in receipts}):
-        members = [r for r in receipts if _split(r["name"]) == split]
-        index = _index(members)
-        write_atomic(out / "index" / f"{split}.npz", _npz(index))
-        splits[split] = _summary(members, index, out / "index" / f"{split}.npz")
+    splits: dict[str, _Split] = {}
+    fields: list[str] = []
+    for receipt in _receipts(out, plan):
+        fields = fields or receipt["fields"]
+        check_fields(receipt["name"], receipt["fields"], fields)
+        splits.setdefault(_split(receipt["name"]), _Split()).add(receipt)
+    files = []
+    facts = {}
+    for name, split in splits.items():
+        index = _index(split, fields)
+        described = write_described(out, f"index/{name}.npz", _npz(index))
+        facts[name] = _summary(split, index, described)
+        wids = write_described(out, wids_path(name), wids_index(name, split.entries))
+        files += [described, wids]
+    entries = [entry for split in splits.values() for entry in split.entries]
+    metadata = energon_metadata(
+        {entry["name"]: entry["samples"] for entry in entries},
+        {name: [entry["name"] for entry in split.entries] for name, split in splits.items()},
+        plan_id=plan["plan_id"],
+    )
+    files += [write_described(out, path, data) for path, data in metadata.items()]
     manifest: dict[str, Any] = {
         "kind": MANIFEST_KIND,
         "schema": SCHEMA_VERSION,
@@ -41,32 +89,71 @@ def finish(out: Path, plan: dict[str, Any], receipts: list[dict[str, Any]]) -> d
         "settings": plan["settings"],
         "code": code_versions(),
         "classes": plan["classes"],
-        "members": receipts[0]["fields"],
-        "splits": splits,
-        "shards": [_entry(receipt) for receipt in receipts],
+        "members": fields,
+        "splits": facts,
+        "shards": entries,
         "clips": plan["totals"],
+        "histograms": plan["histograms"],
+        "split_rule": plan["split_rule"],
+        "recordings": plan["recordings"],
         "quarantine": plan["quarantine"],
     }
+    files.append(write_described(out, "README.md", data_card(manifest).encode()))
+    manifest["files"] = files
     manifest["digest"] = manifest_digest(manifest)
-    write_atomic(out / "README.md", _card(manifest).encode())
+    at("manifest")
     write_atomic(out / MANIFEST, encode_json(manifest) + b"\n")
     return manifest
+
+
+def listed_files(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield path, bytes and sha256 of every file of a set but the manifest itself."""
+    for shard in manifest["shards"]:
+        yield {"path": shard["name"], "bytes": shard["bytes"], "sha256": shard["sha256"]}
+    yield from index_files(manifest)
+
+
+def index_files(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield path, bytes and sha256 of the indexes, the data card and whatever else is no tar."""
+    for shard in manifest["shards"]:
+        yield from shard.get("indexes", ())  # sets of before have one index, in their splits
+    yield from manifest.get("files", ())
+
+
+def _receipts(out: Path, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for part in plan["parts"]:
+        receipt = read_shard_receipt(out, part.name, plan_id=plan["plan_id"])
+        if receipt is None:
+            msg = f"{out / part.name}: expected it as it was written, it is gone; run shard again"
+            raise DamageError(msg)
+        yield receipt
 
 
 def _split(name: str) -> str:
     return name.split("/")[0]
 
 
-def _index(receipts: list[dict[str, Any]]) -> SampleIndex:
-    rows = [(number, row) for number, r in enumerate(receipts) for row in r["rows"]]
+def _entry(receipt: dict[str, Any]) -> dict[str, Any]:
+    tar, *indexes = receipt["files"]
+    return {
+        "name": receipt["name"],
+        "samples": len(receipt["keys"]),
+        "bytes": tar["bytes"],
+        **receipt["hashes"],
+        "indexes": indexes,
+    }
+
+
+def _index(split: _Split, fields: list[str]) -> SampleIndex:
+    counts = [entry["samples"] for entry in split.entries]
     return SampleIndex(
-        keys=np.array([row["key"].encode() for _, row in rows], np.bytes_),
-        shard=np.array([number for number, _ in rows], np.int64),
-        offset=np.array([row["offset"] for _, row in rows], np.int64),
-        size=np.array([row["size"] for _, row in rows], np.int64),
-        labels=np.array([row["label"] for _, row in rows], np.int64),
-        fields=tuple(receipts[0]["fields"]),
-        shards=tuple(receipt["name"] for receipt in receipts),
+        keys=np.concatenate(split.keys),
+        shard=np.repeat(np.arange(len(counts)), counts),
+        offset=np.concatenate(split.offsets),
+        size=np.concatenate(split.sizes),
+        labels=np.concatenate(split.labels),
+        fields=tuple(fields),
+        shards=tuple(entry["name"] for entry in split.entries),
     )
 
 
@@ -76,69 +163,16 @@ def _npz(index: SampleIndex) -> bytes:
     return buffer.getvalue()
 
 
-def _summary(receipts: list[dict[str, Any]], index: SampleIndex, path: Path) -> dict[str, Any]:
+def _summary(split: _Split, index: SampleIndex, file: dict[str, Any]) -> dict[str, Any]:
     counts = Counter(index.labels.tolist())
-    per_shard = [len(receipt["rows"]) for receipt in receipts]
+    per_shard = [entry["samples"] for entry in split.entries]
     return {
         "samples": int(index.labels.size),
-        "shards": len(receipts),
-        "bytes": sum(receipt["files"][0]["bytes"] for receipt in receipts),
+        "shards": len(per_shard),
+        "bytes": sum(entry["bytes"] for entry in split.entries),
         "samples_min": min(per_shard),
         "samples_max": max(per_shard),
         "classes": {str(label): counts[label] for label in sorted(counts)},
-        "index": f"index/{path.name}",
-        "index_sha256": hash_file(path),
+        "index": file["path"],
+        "index_sha256": file["sha256"],
     }
-
-
-def _entry(receipt: dict[str, Any]) -> dict[str, Any]:
-    file = receipt["files"][0]
-    return {
-        "name": receipt["name"],
-        "samples": len(receipt["rows"]),
-        "bytes": file["bytes"],
-        "sha256": file["sha256"],
-        "crc32c": receipt["crc32c"],
-    }
-
-
-def _card(manifest: dict[str, Any]) -> str:
-    """Return the data card; `configs` keeps Hugging Face datasets to the tars."""
-    files = "\n".join(
-        f"      - split: {'validation' if split == 'val' else split}\n        path: {split}/*.tar"
-        for split in manifest["splits"]
-    )
-    table = "\n".join(
-        f"| {split} | {facts['samples']} | {facts['shards']} | {facts['bytes']} |"
-        for split, facts in manifest["splits"].items()
-    )
-    settings = "\n".join(f"- {key}: {value}" for key, value in sorted(manifest["settings"].items()))
-    first = next(iter(manifest["splits"]), "train")
-    return f"""---
-configs:
-  - config_name: default
-    data_files:
-{files}
----
-# RGB-Event clips
-
-WebDataset tars made by velora-eventkit {manifest["code"]["eventkit"]}, plan
-{manifest["plan_id"][:12]}.
-
-| split | samples | shards | bytes |
-|---|---|---|---|
-{table}
-
-Members of a sample: {", ".join(manifest["members"])}. `events` is (T, C, H, W), the
-representation below (of counts channel 0 is OFF, 1 is ON); `rgbNN` is the picture of window NN;
-`cls` the class id (-1: none); `json` the times and the mass balance `decoded = binned + dropped`.
-
-    import webdataset as wds
-    for sample in wds.WebDataset("{first}/{first}-000000.tar", shardshuffle=False).decode():
-        print(sample["__key__"], sample["cls"])
-
-`eventkit verify` checks every byte against manifest.json.
-
-## Settings
-{settings}
-"""

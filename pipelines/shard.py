@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from eventkit.atomic import sync_folder
 from eventkit.errors import MissingDataError, SettingsError
 from eventkit.shards import MANIFEST
 from eventkit.store import open_store
-from pipelines.executors import RunSettings, open_pool
-from pipelines.finish import finish
+from pipelines.executors import RunSettings, Site, open_pool
+from pipelines.finish import finish, listed_files
 from pipelines.lock import locked
+from pipelines.origin import note_origin
 from pipelines.progress import progress
-from pipelines.receipts import hash_file, read_json, remove_temporaries
+from pipelines.quarantine import too_many_bad
+from pipelines.receipts import HIDDEN, hash_file, read_json, remove_temporaries
 from pipelines.shard_plan import freeze_shards, plan_shards
-from pipelines.shard_task import ShardJob, ShardSettings, write_shard
+from pipelines.shard_sample import SampleMaker
+from pipelines.shard_settings import ShardSettings
+from pipelines.shard_task import ShardJob, write_shard
 
 
 def shard_store(
@@ -34,8 +39,12 @@ def shard_store(
     MissingDataError
         If the store is none, not finished, or holds no clip.
     SettingsError
-        If ``out`` belongs to another store or other settings.
+        If ``out`` belongs to another store or other settings, or too many recordings are bad.
     """
+    refused = too_many_bad(store)
+    if refused is not None:
+        msg = f"{store}: {refused}"
+        raise SettingsError(msg)
     opened = open_store(store)
     if not len(opened):
         msg = f"{store}: expected clips, the store holds none; see its .eventkit/quarantine.jsonl"
@@ -45,64 +54,42 @@ def shard_store(
         raise SettingsError(msg)
     with locked(out):
         remove_temporaries(out)
-        plan = plan_shards(opened, settings)
+        plan = plan_shards(opened, settings, out=out)
         freeze_shards(out, plan)
+        note_origin(out, store)
         ready = _finished(out, plan)
         if ready is not None:
             return ready, True
-        (out / MANIFEST).unlink(
-            missing_ok=True
-        )  # never a manifest over a set that is in the making
-        receipts = _run(store, out, plan, settings, run)
-        return finish(out, plan, [receipts[name] for name, _ in plan["shards"]]), False
+        # Never a manifest over a set that is in the making.
+        (out / MANIFEST).unlink(missing_ok=True)
+        sync_folder(out)
+        _run(out, plan, SampleMaker.of_plan(store, plan, settings), run)
+        return finish(out, plan), False
 
 
-def _run(
-    store: Path, out: Path, plan: dict[str, Any], settings: ShardSettings, run: RunSettings
-) -> dict[str, dict[str, Any]]:
-    """Write every shard; returns the receipts by name."""
-    representation = plan["settings"]["representation"]
-    # A store from before other families has counts or voxels and does not say what they keep.
-    mass = plan["settings"].get("mass", "counts" if representation.startswith("counts") else "none")
-    jobs = [
-        ShardJob(
-            store=str(store.resolve()),
-            out=str(out.resolve()),
-            name=name,
-            plan_id=plan["plan_id"],
-            clips=tuple(clips),
-            settings=settings,
-            rgb_suffix=plan["settings"]["rgb_suffix"],
-            representation=representation,
-            mass=mass,
-        )
-        for name, clips in plan["shards"]
-    ]
-    receipts = {}
+def _run(out: Path, plan: dict[str, Any], maker: SampleMaker, run: RunSettings) -> None:
+    """Write every shard; jobs are made as they are taken, results are names."""
+    parts = plan["parts"]
+    folder = out.resolve()
+    jobs = (ShardJob(out=str(folder), name=p.name, clips=p.clips(), maker=maker) for p in parts)
+    site = Site(folder=folder, inputs=(Path(maker.store) / HIDDEN / "plan.json",))
     with (
-        open_pool(run.executor, workers=run.workers, tasks=len(jobs)) as pool,
-        progress("shard", sum(len(job.clips) for job in jobs), "samples") as bar,
+        open_pool(run.executor, workers=run.workers, tasks=len(parts), site=site) as pool,
+        progress("shard", sum(len(part) for part in parts), "samples") as bar,
     ):
-        for job, receipt in pool.run(write_shard, jobs):
-            receipts[job.name] = receipt
+        for job, _ in pool.run(write_shard, jobs):
             bar.advance(len(job.clips))
-    return receipts
 
 
 def _finished(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the manifest if the set is complete, every shard at its size and index unchanged."""
+    """Return the manifest if the set is complete: files at their size, the small ones unchanged."""
     manifest = read_json(out / MANIFEST)
     if manifest is None or manifest.get("plan_id") != plan["plan_id"]:
         return None
-    if not (out / "README.md").is_file():
+    for entry in listed_files(manifest):
+        file = out / entry["path"]
+        if not file.is_file() or file.stat().st_size != entry["bytes"]:
+            return None
+    if any(hash_file(out / entry["path"]) != entry["sha256"] for entry in manifest["files"]):
         return None
-    sizes = {entry["name"]: entry["bytes"] for entry in manifest["shards"]}
-    for name, _ in plan["shards"]:
-        file = out / name
-        if not file.is_file() or file.stat().st_size != sizes.get(name):
-            return None
-    for facts in manifest["splits"].values():
-        index = out / facts["index"]
-        if not index.is_file() or hash_file(index) != facts["index_sha256"]:
-            return None
     return manifest

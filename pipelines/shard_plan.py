@@ -5,26 +5,80 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eventkit.atomic import write_atomic
+import numpy as np
+from numpy.typing import NDArray
+
 from eventkit.errors import SettingsError
 from eventkit.samples import encode_json, sample_key
 from eventkit.store import Store
 from pipelines.plan import differing_settings
-from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path
-from pipelines.shard_task import ShardSettings
+from pipelines.quarantine import quarantined
+from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path, write_plan
+from pipelines.shard_count import count_shards
+from pipelines.shard_sample import SampleMaker
+from pipelines.shard_settings import ShardSettings
+from pipelines.tally import total
 
-MANY_SHARDS = 64
+_TOLD_OF_BAD = ("recording", "stage", "reason", "file", "offset", "time_us", "message", "attempts")
+_TRIED = 16
+"""Samples of a split that are encoded to learn how large they become."""
 
 
-def plan_shards(store: Store, settings: ShardSettings) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The clips of a split in the order of their samples; 8 bytes a clip.
+
+    Parameters
+    ----------
+    packs : tuple of str
+    pack : (N,) int32
+        Position in ``packs``.
+    number : (N,) int32
+        Of the clip in its pack.
+    """
+
+    packs: tuple[str, ...]
+    pack: NDArray[np.int32]
+    number: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.pack)
+
+    def clips(self, start: int, stop: int) -> tuple[tuple[str, int], ...]:
+        """Return (pack, number in the pack) from ``start`` to ``stop``."""
+        pairs = zip(self.pack[start:stop].tolist(), self.number[start:stop].tolist(), strict=True)
+        return tuple((self.packs[pack], number) for pack, number in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one shard holds: a stretch of the order of its split."""
+
+    name: str
+    order: Order
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def clips(self) -> tuple[tuple[str, int], ...]:
+        """Return (pack, number in the pack) of every sample."""
+        return self.order.clips(self.start, self.stop)
+
+
+def plan_shards(store: Store, settings: ShardSettings, *, out: Path) -> dict[str, Any]:
     """Decide which clip goes where.
 
-    Samples of a split are sorted by a hash of their key, so that sequential readers see mixed
-    classes, and cut into shards that differ by at most one sample.
+    Samples of a split are sorted by a hash of seed, recording and clip, so that sequential readers
+    see mixed classes, and cut into shards that differ by at most one sample. How many shards a
+    split has is kept in the plan of ``out`` and not worked out again by a later run.
     """
     converted = json.loads((store.path / HIDDEN / "plan.json").read_bytes())
     if settings.with_diffs and not converted["settings"]["diffs"]:
@@ -39,83 +93,96 @@ def plan_shards(store: Store, settings: ShardSettings) -> dict[str, Any]:
     }
     content = [[f["sha256"] for f in receipt["files"]] for receipt in receipts]
     identity = encode_json([converted["plan_id"], store.names, content, decisive])
-    by_split = _clips_by_split(store)
-    size = _estimated_bytes(receipts, settings)
-    total = sum(len(rows) for rows in by_split.values())
-    shards = []
-    for split, rows in sorted(by_split.items()):
-        share = size * len(rows) // total
-        count = settings.num_shards or _shard_count(len(rows), share, settings.shard_bytes)
-        count = min(count, len(rows))
-        for i in range(count):
-            part = rows[len(rows) * i // count : len(rows) * (i + 1) // count]
-            shards.append((f"{split}/{split}-{i:06d}.tar", part))
-    return {
+    plan: dict[str, Any] = {
         "plan_id": hashlib.sha256(identity).hexdigest(),
         "store_plan_id": converted["plan_id"],
         "settings": decisive,
         "classes": converted["classes"],
-        "shards": shards,
         **_store_totals(store.path, converted),
+    }
+    orders = _orders(store, settings.seed)
+    plan["counts"] = _counts(out, orders, SampleMaker.of_plan(store.path, plan, settings))
+    cut = (_cut(split, order, plan["counts"][split]) for split, order in orders.items())
+    plan["parts"] = [part for parts in cut for part in parts]
+    return plan
+
+
+def _counts(out: Path, orders: dict[str, Order], maker: SampleMaker) -> dict[str, int]:
+    """Return split -> number of shards, from the plan that is there where it is this one."""
+    old = read_plan(out) or {}
+    if old.get("plan_id") == maker.plan_id and set(old.get("counts", ())) == set(orders):
+        return dict(old["counts"])
+    return {
+        split: count_shards(len(order), maker.settings, tar_bytes=partial(_estimate, order, maker))
+        for split, order in orders.items()
     }
 
 
-def _clips_by_split(store: Store) -> dict[str, list[tuple[str, int, str]]]:
-    """Return split -> (pack, number, key), in the order of the shards."""
-    found: dict[str, list[tuple[str, int, str]]] = {}
-    seen: set[str] = set()
-    for name in store.names:
+def _cut(split: str, order: Order, count: int) -> Iterator[Part]:
+    edges = [len(order) * i // count for i in range(count + 1)]
+    for i in range(count):
+        yield Part(f"{split}/{split}-{i:06d}.tar", order, edges[i], edges[i + 1])
+
+
+def _orders(store: Store, seed: int) -> dict[str, Order]:
+    """Return split -> its clips in order; refuses two clips of one key."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    ranks: dict[str, list[bytes]] = {}
+    keys: set[bytes] = set()
+    for position, name in enumerate(store.names):
         for number, facts in enumerate(store.pack(name).facts):
-            key = sample_key(facts["recording"], facts["clip"])
-            if key in seen:
-                msg = f"two clips have the key {key!r}; rename {facts['recording']}"
+            recording, clip = facts["recording"], facts["clip"]
+            key = sample_key(recording, clip)
+            digest = hashlib.sha256(key.encode()).digest()[:16]
+            if digest in keys:
+                msg = f"expected a key for every clip, got {key!r} twice; rename {recording}"
                 raise SettingsError(msg)
-            seen.add(key)
-            found.setdefault(facts["split"], []).append((name, number, key))
-    for rows in found.values():
-        rows.sort(key=lambda row: hashlib.sha256(f"eventkit-order\0{row[2]}".encode()).digest())
-    return found
+            keys.add(digest)
+            places.setdefault(facts["split"], []).append((position, number))
+            ranks.setdefault(facts["split"], []).append(_rank(seed, recording, clip))
+    orders = {}
+    for split in sorted(places):
+        order = np.argsort(np.array(ranks[split], "S32"), kind="stable")
+        table = np.array(places[split], np.int32)[order]
+        orders[split] = Order(tuple(store.names), table[:, 0], table[:, 1])
+    return orders
 
 
-def _estimated_bytes(receipts: list[dict[str, Any]], settings: ShardSettings) -> int:
-    """Return about how many bytes the samples take: what they take in the store."""
-    return sum(
-        file["bytes"]
-        for receipt in receipts
-        for file in receipt["files"]
-        if "/raw_" not in file["path"] and (settings.with_diffs or "/diff_" not in file["path"])
-    )
+def _rank(seed: int, recording: str, clip: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{recording}:{clip}".encode("utf-8", "surrogateescape")).digest()
+
+
+def _estimate(order: Order, maker: SampleMaker) -> int:
+    """Return about how many bytes the samples of a split take, from the first ones of the order."""
+    tried = order.clips(0, _TRIED)
+    sizes = [maker.tar_bytes(pack, number) for pack, number in tried]
+    return sum(sizes) * len(order) // len(sizes)
 
 
 def _store_totals(store: Path, plan: dict[str, Any]) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    bad = list(plan["quarantine"])
-    for pack in plan["packs"]:
-        receipt = read_json(receipt_path(store, pack["name"])) or {}
+    receipts = [read_json(receipt_path(store, pack["name"])) or {} for pack in plan["packs"]]
+    for receipt in receipts:
         totals.update(receipt["totals"])
         totals["clips"] += receipt["clips"]
         dropped.update(receipt["dropped"])
-        bad.extend(receipt["quarantine"])
-    listed = [{k: e[k] for k in ("recording", "reason", "message")} for e in bad]
+    listed = [{k: e[k] for k in _TOLD_OF_BAD} for e in quarantined(store, plan)]
     return {
         "totals": {**dict(sorted(totals.items())), "dropped": dict(sorted(dropped.items()))},
-        "quarantine": sorted(listed, key=lambda e: str(e["recording"])),
+        "histograms": total(receipts).histograms(),
+        "split_rule": plan["split_rule"],
+        "recordings": plan["recordings"],
+        "quarantine": listed,
     }
-
-
-def _shard_count(samples: int, size: int, shard_bytes: int) -> int:
-    """Return enough shards for the size, and up to 64 where each still holds 64 samples."""
-    count = max(1, -(-size // shard_bytes), min(MANY_SHARDS, samples // MANY_SHARDS))
-    return -(-count // MANY_SHARDS) * MANY_SHARDS if count > MANY_SHARDS else count
 
 
 def freeze_shards(out: Path, plan: dict[str, Any]) -> None:
     """Write the plan, or refuse a folder that belongs to another one."""
     old = read_plan(out)
     if old is None:
-        kept = {key: plan[key] for key in ("plan_id", "store_plan_id", "settings")}
-        write_atomic(out / HIDDEN / "plan.json", encode_json(kept))
+        kept = {key: plan[key] for key in ("plan_id", "store_plan_id", "settings", "counts")}
+        write_plan(out, kept)
         return
     if old["plan_id"] == plan["plan_id"]:
         return

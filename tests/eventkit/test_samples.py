@@ -71,7 +71,7 @@ def test_keys_have_harmless_characters_and_fit_into_a_tar(recording: str, clip: 
     assert KEY.fullmatch(key)
     assert not key.startswith("_")
     assert key.endswith(f"_{clip:06d}")
-    assert len(f"{key}.diff_events.npy.gz".encode()) <= MAX_NAME_BYTES
+    assert len(f"{key}.diff_events.npy.zst".encode()) <= MAX_NAME_BYTES
 
 
 @given(st.sets(st.text(alphabet="ab/_. -ö", max_size=90), min_size=2, max_size=20))
@@ -97,7 +97,7 @@ def test_keys_of_long_paths_fit_into_a_tar_and_differ(length: int) -> None:
     one, other = (sample_key("x" * (length - 1) + end, 999_999) for end in "ab")
 
     assert one != other
-    assert len(f"{one}.diff_events.npy.gz") <= MAX_NAME_BYTES
+    assert len(f"{one}.diff_events.npy.zst") <= MAX_NAME_BYTES
 
 
 def test_keys_sort_like_the_clips_of_a_recording() -> None:
@@ -139,8 +139,30 @@ def test_no_time_stamp_is_in_the_bytes() -> None:
     assert encode_array(EVENTS)[4:8] == bytes(4)
 
 
+def test_a_cut_or_changed_zstd_member_is_damage() -> None:
+    whole = encode_array(EVENTS, codec="npy.zst")
+
+    for at in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[at] ^= 0x10
+        for data in (whole[:at], bytes(flipped)):
+            try:
+                found = decode_array(data, codec="npy.zst")
+            except DamageError:
+                continue
+            assert np.array_equal(found, EVENTS)  # a bit of the header that says nothing
+
+
+def test_a_zstd_member_takes_memory_for_what_it_holds_and_not_for_what_it_claims() -> None:
+    # Magic, one segment, eight bytes of content size, one last raw block of three bytes.
+    frame = b"\x28\xb5\x2f\xfd" + b"\xe0" + (1 << 50).to_bytes(8, "little") + b"\x19\x00\x00abc"
+
+    with pytest.raises(DamageError, match=r"expected a whole npy\.zst array"):
+        decode_array(frame, codec="npy.zst")
+
+
 def test_an_unknown_codec_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"codec among npy\.gz, npy, got 'zst'"):
+    with pytest.raises(SettingsError, match=r"codec among npy\.gz, npy, npy\.zst, got 'zst'"):
         encode_array(EVENTS, codec="zst")
 
 
@@ -185,6 +207,12 @@ def test_members_have_the_names_of_the_contract_in_order() -> None:
     assert members["cls"] == b"7"
     assert json.loads(members["json"]) == written.meta
     assert members["rgb01.png"] == PNGS[1]
+
+
+@pytest.mark.parametrize("suffix", ["JPG", "h5", "bmp"])
+def test_a_suffix_that_other_readers_take_for_something_else_is_refused(suffix: str) -> None:
+    with pytest.raises(SettingsError, match=f"got 'rgb00.{suffix}'"):
+        encode_sample(sample(rgb_suffix=suffix))
 
 
 @pytest.mark.parametrize("count", [1, 10, 100, 101])
