@@ -35,6 +35,8 @@ class FormatError(EventKitError, ValueError):
         A code for tables: ``truncated``, ``bad_header``, ``backwards_time``, ``outside_sensor``,
         ``corrupt``, ``bad_value``, ``no_geometry``, ``no_time_unit``, ``no_rgb_overlap``,
         ``empty``.
+    time_us : int, microseconds, optional
+        Of the event where it starts, on the clock of the recording.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class FormatError(EventKitError, ValueError):
         path: object = None,
         offset: int | None = None,
         reason: str = "corrupt",
+        time_us: int | None = None,
     ) -> None:
         where = f"{path}: " if path is not None else ""
         at = f" (byte {offset})" if offset is not None else ""
@@ -52,6 +55,7 @@ class FormatError(EventKitError, ValueError):
         self.path = None if path is None else str(path)
         self.offset = offset
         self.reason = reason
+        self.time_us = time_us
 
     def as_dict(self) -> dict[str, object]:
         """Return reason, offset and message, as a ledger books them."""
@@ -60,13 +64,14 @@ class FormatError(EventKitError, ValueError):
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive the default pickling, and tasks
         # send them from worker processes.
-        return (_rebuild_format_error, (self.message, self.path, self.offset, self.reason))
+        state = (self.message, self.path, self.offset, self.reason, self.time_us)
+        return (_rebuild_format_error, state)
 
 
 def _rebuild_format_error(
-    message: str, path: str | None, offset: int | None, reason: str
+    message: str, path: str | None, offset: int | None, reason: str, time_us: int | None
 ) -> FormatError:
-    return FormatError(message, path=path, offset=offset, reason=reason)
+    return FormatError(message, path=path, offset=offset, reason=reason, time_us=time_us)
 
 
 class UnsupportedFormatError(EventKitError, ValueError):

@@ -25,7 +25,7 @@ _COMMANDS = {
     "convert": ("pipelines.cli:convert", "Raw recordings to frames and differences, in Zarr."),
     "shard": ("pipelines.cli:shard", "Zarr store to WebDataset tars."),
     "report": ("pipelines.cli_report:report", "One page on a store or shards: what is in it."),
-    "verify": ("pipelines.cli:verify", "Hash, count and balance written shards or a store."),
+    "verify": ("pipelines.cli_verify:verify", "Hash, count and balance written shards or a store."),
     "warmup": ("eventkit.cli.warmup:command", "Compile every kernel now, for all later runs."),
     "render": ("eventkit.cli.render:command", "Draw a recording, store or shards: PNG, GIF, MP4."),
 }

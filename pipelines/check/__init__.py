@@ -1,0 +1,1 @@
+"""`eventkit check`: an audit of raw recordings before days are spent on converting them."""
