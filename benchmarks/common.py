@@ -10,9 +10,12 @@ import gc
 import importlib
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +26,18 @@ for _name in ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMBA_NUM", "RAYON_NUM", "P
 FILL_S = 0.02
 BUDGET_S = 30.0
 """A row slower than this in all is not called again, but at least in three rounds."""
+
+PROBE = """
+import sys
+from pathlib import Path
+from eventkit.cli import main
+sys.argv = ["eventkit", *sys.argv[1:]]
+try:
+    main()
+finally:
+    # Of this program alone: `ru_maxrss` begins with what the parent held at the fork.
+    print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
 
 Rows = dict[str, Callable[[], Any]]
 
@@ -58,6 +73,14 @@ def peer(name: str) -> ModuleType | None:
     except ImportError as err:
         print(f"left out: {name} ({err})")
         return None
+
+
+def tool_peak(*arguments: str | Path) -> tuple[int, float]:
+    """Run an `eventkit` command in a process of its own; return its peak in MiB and its seconds."""
+    began = time.perf_counter()
+    command = [sys.executable, "-c", PROBE, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stderr.split()[-1]) // 1024, time.perf_counter() - began
 
 
 def compare(title: str, rows: Rows, *, against: str, rounds: int) -> dict[str, float]:

@@ -5,13 +5,12 @@ Times an event must not grow with the length, memory must not grow at all.
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import shutil
 import tempfile
 import time
 from pathlib import Path
 
-import common  # noqa: F401  first: one thread a library
+import common  # first: one thread a library
 import numpy as np
 from growth import peak_mib, reset_peak, resident_mib
 
@@ -21,16 +20,6 @@ from eventkit.ledger import Ledger
 WIDTH, HEIGHT = 640, 480
 EVENTS_A_HIGH = 100
 """Events between two TIME_HIGH words: 1.6 Mev/s at the 64 us that one stands for."""
-
-PROBE = """
-import resource, sys
-from eventkit.cli import main
-sys.argv = ["eventkit", *sys.argv[1:]]
-try:
-    main()
-finally:
-    print("peak_kib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
-"""
 
 
 def write_evt2(path: Path, *, gigabytes: float) -> int:
@@ -96,19 +85,24 @@ def memory(folder: Path, *, gigabytes: float) -> None:
     path = folder / "large.raw"
     events = write_evt2(path, gigabytes=gigabytes)
     size = path.stat().st_size / 1e9
+    both = folder / "both"
+    both.mkdir()
+    for name in ("one.raw", "two.raw"):
+        (both / name).hardlink_to(path)
     print(f"\n### {size:.1f} GB of EVT2, {events:,} events")
     print("\n| command | peak MiB | s |\n|---|---|---|")
-    store = str(folder / "store")
+    cut = ("--clip-us", "1000000")
     for command in (
-        ["info", str(path)],
-        ["convert", str(path), "--out", store, "--clip-us", "1000000", "--no-diffs"],
+        ("info", path),
+        ("convert", path, *cut, "--no-diffs"),
+        ("convert", path, *cut),
+        ("convert", both, *cut, "--workers", "1"),
+        ("convert", both, *cut, "--workers", "2"),
     ):
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE, *command], capture_output=True, text=True, check=True
-        )
-        peak = int(done.stderr.split("peak_kib")[1].split()[0]) // 1024
-        print(f"| {command[0]} | {peak} | {time.perf_counter() - began:.0f} |")
+        out = ("--out", folder / "store") if command[0] == "convert" else ()
+        peak, seconds = common.tool_peak(*command, *out)
+        shutil.rmtree(folder / "store", ignore_errors=True)
+        print(f"| {' '.join(getattr(v, 'name', v) for v in command)} | {peak} | {seconds:.0f} |")
     recording = eventkit.open(path)
     last = events // EVENTS_A_HIGH * 64
     for turn in ("first", "second"):

@@ -5,8 +5,6 @@ The files are written by dv-processing where it is installed (an optional peer).
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,15 +12,6 @@ import common
 import numpy as np
 
 WIDTH, HEIGHT, RATE = 346, 260, 1_000_000
-PROBE = """
-import resource, sys
-sys.argv = ["eventkit", *sys.argv[1:]]
-from eventkit.cli import main
-try:
-    main()
-finally:
-    print("peak_kib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
-"""
 
 
 def write_recording(path: Path, *, seconds: int) -> int:
@@ -63,9 +52,7 @@ def main(*, lengths: tuple[int, ...] = (4, 40)) -> None:
             events = write_recording(path, seconds=seconds)
             for cut in ([], ["--clip-us", "300000"]):
                 store = Path(folder) / f"store-{seconds}-{len(cut)}"
-                command = [sys.executable, "-c", PROBE, "convert", str(path), "--out", str(store)]
-                done = subprocess.run([*command, *cut], capture_output=True, text=True, check=True)
-                peak = int(done.stderr.split("peak_kib")[1].split()[0]) // 1024
+                peak, _ = common.tool_peak("convert", path, "--out", store, *cut)
                 size = path.stat().st_size / 1e6
                 print(f"| {events:,} | {size:.0f} | {' '.join(cut) or 'one clip'} | {peak} |")
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from eventkit.faults import at
+
 TEMPORARY = ".tmp-"
 """How temporary names begin; what is left of a killed run can be told by it.
 
@@ -27,9 +29,28 @@ every name that a file can have can be written.
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it is never seen half-written; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with committed(path) as temporary:
+    make_folder(path.parent)
+    with committed(path) as temporary, named(path):
         temporary.write_bytes(data)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, durably: a file is no safer than the way to it."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
+@contextmanager
+def named(path: Path | str | None) -> Iterator[None]:
+    """Say of what file an error of the disk is: the system names none for a write or an fsync."""
+    try:
+        yield
+    except OSError as err:
+        if err.filename is None and path is not None:
+            err.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -84,6 +105,7 @@ def replaced(*paths: Path) -> Iterator[list[Path]]:
 
 def _take_places(pairs: Sequence[tuple[Path, Path]]) -> None:
     old = []
+    at("rename")
     with ExitStack() as undo:
         for temporary, path in pairs:
             # A folder is not replaced by renaming; nor is a file by a folder.
@@ -94,6 +116,7 @@ def _take_places(pairs: Sequence[tuple[Path, Path]]) -> None:
             os.replace(temporary, path)
             undo.callback(remove, path)
         undo.pop_all()
+    at("folder")
     for folder in {path.parent for _, path in pairs}:
         sync_folder(folder)
     for aside in old:
@@ -113,27 +136,28 @@ def scratch(path: Path) -> Iterator[Path]:
 
 def temporary_beside(path: Path) -> Path:
     """Return a temporary name in the folder of ``path`` that nobody else uses."""
-    return path.with_name(f"{TEMPORARY}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f"{TEMPORARY}{machine()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def remove_left(folder: Path) -> None:
     """Remove what killed processes of this machine have left in a folder under temporary names."""
-    pattern = re.compile(rf"{re.escape(TEMPORARY)}{_machine()}-(\d+)-[0-9a-f]{{8}}")
+    pattern = re.compile(rf"{re.escape(TEMPORARY)}{machine()}-(\d+)-[0-9a-f]{{8}}")
     for path in list(folder.iterdir()):
         found = pattern.fullmatch(path.name)
-        if found and not _runs(int(found[1])):
+        if found and not runs(int(found[1])):
             with suppress(OSError):  # that of another user
                 remove(path)
 
 
-def _machine() -> str:
+def machine() -> str:
     """Return what tells apart machines, and containers, that write to one folder."""
     processes = Path("/proc/self/ns/pid")
     space = processes.readlink() if processes.is_symlink() else ""
     return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Tell whether there is a process of this number on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -145,23 +169,29 @@ def _runs(process: int) -> bool:
 
 def commit(temporary: Path, path: Path) -> None:
     """Rename a written and synced file or folder to its name, durably."""
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    with named(path):
+        at("rename")
+        os.replace(temporary, path)
+        at("folder")
+        sync_folder(path.parent)
 
 
 def sync(path: Path) -> None:
     """Bring a file, or everything in a folder, to the disk."""
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+    with named(path):
+        at("fsync")
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
 
 
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with named(folder):
+            os.fsync(handle)
     finally:
         os.close(handle)
 

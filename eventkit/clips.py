@@ -39,7 +39,7 @@ class Clip:
     events : (T, C, H, W)
         Frames of the representation, as it is stored: counts have C = 2, OFF and ON.
     rgb : (T, H, W, C) uint8
-        C is 1 or 3; zeros where ``has_rgb`` is false.
+        C is 1 or 3; where ``has_rgb`` is false one zero of stride 0 and no memory, read-only.
     encoded : tuple of T bytes, optional
         The files the pictures came from, where all of them are PNG or all JPEG.
     rgb_suffix : {"png", "jpg", ""}
@@ -113,9 +113,9 @@ def clip_recording(
     pictures = _pictures(found, alignments)
     windows = [alignment.windows for alignment in alignments]
     sides = _accumulate(recording, found, windows, representation, keep=settings.raw_events)
-    for index, side in enumerate(sides):
-        picked = list(next(pictures))
-        yield _finish(index, side, alignments[index], picked, found, recording, settings)
+    for index, alignment in enumerate(alignments):
+        # What is made here has no name: it would stay beside the clip that comes next.
+        yield _finish(index, next(sides), alignment, next(pictures), found, recording, settings)
 
 
 def _align(
@@ -167,16 +167,21 @@ class _EventSide:
         if self.raw is not None:
             self.raw.append(events)
 
-    def finish(self) -> NDArray[Any]:
-        """Return the frames as they are stored, (T, C, H, W)."""
-        return np.ascontiguousarray(self._representation.as_stored(self._filling.finish()))
+    def finish(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give away the frames as they are stored, and the events that found a full cell.
 
-    @property
-    def clipped(self) -> NDArray[np.int64]:
-        """(T,) events that found a full cell; a stack's are known as a total, in the first bin."""
-        found = np.zeros(len(self._windows), np.int64)
-        found[: self._filling.clipped.size] = self._filling.clipped
-        return found
+        Returns
+        -------
+        (T, C, H, W)
+        (T,) int64
+            Those of a stack are known as a total, which stands in the first bin.
+        """
+        filling = self._filling
+        del self._filling  # the next clip is made in the memory of the frames
+        stored = np.ascontiguousarray(self._representation.as_stored(filling.finish()))
+        clipped = np.zeros(len(self._windows), np.int64)
+        clipped[: filling.clipped.size] = filling.clipped
+        return stored, clipped
 
 
 def _accumulate(
@@ -210,6 +215,8 @@ def _accumulate(
                 current += 1
                 active = begin(current)
             active.add(events)
+            del events
+        del chunk  # the chunk after the next one is decoded into its memory
     for clip in range(current, len(found.spans)):
         active.dropped = dropped.pop(clip, Counter())
         yield active
@@ -271,7 +278,7 @@ def _finish(
     if unpaired:
         dropped["unpaired"] = unpaired
     rgb, encoded = _rgb(pictures, settings.bins, _event_size(recording, found))
-    stored = side.finish()
+    stored, clipped = side.finish()
     frames, pick = found.frames, alignment.rgb_index
     if frames is not None:
         exposure = np.stack([frames.start_us[pick], frames.stop_us[pick]], axis=1)
@@ -285,7 +292,7 @@ def _finish(
         exposure_us=exposure,
         rgb_index=pick,
         binned=side.binned,
-        clipped=side.clipped,
+        clipped=clipped,
         decoded=side.kept + sum(side.dropped.values()),
         dropped=dict(sorted(dropped.items())),
         has_events=bool(side.binned.any()),
@@ -295,7 +302,7 @@ def _finish(
         encoded=encoded,
         rgb_suffix=frames.suffix if frames is not None else "",
         diff_events=event_difference(stored) if settings.diffs else None,
-        diff_rgb=frame_difference(rgb) if settings.diffs else None,
+        diff_rgb=_rgb_difference(rgb) if settings.diffs else None,
         flags=("rgb_fallback",) if alignment.fell_back else (),
         raw_events=None if side.raw is None else Events.concatenate(side.raw),
         span_us=found.spans[index],
@@ -337,7 +344,12 @@ def _rgb(
     pictures: list[Picture], bins: int, size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], tuple[bytes, ...] | None]:
     if not pictures:
-        return np.zeros((bins, size[1], size[0], 1), np.uint8), None
+        return np.broadcast_to(np.uint8(0), (bins, size[1], size[0], 1)), None
     pixels = np.stack([to_uint8(picture.pixels) for picture in pictures])
     kept = tuple(picture.encoded for picture in pictures if picture.encoded is not None)
     return pixels, kept if len(kept) == len(pictures) else None
+
+
+def _rgb_difference(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the difference of pictures; of a placeholder without its memory, either."""
+    return frame_difference(rgb) if any(rgb.strides) else rgb[1:]

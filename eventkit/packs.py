@@ -1,8 +1,8 @@
 """Writing a pack of the Zarr store; `eventkit.store` has the layout and reads it.
 
 An inner chunk is one clip; an outer shard holds at most `SHARD_BYTES` raw and is written whole,
-once, by one task: parts of a shard written at different times lose data. Every chunk is written,
-empty or not, with a crc32c: a lost file can then be told from "no events".
+once, by one task: what several write to a shard is lost. Every chunk is written, empty or not, with
+a crc32c: a lost file can then be told from "no events".
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eventkit._optional import require
 from eventkit.clips import Clip
 from eventkit.events import Events
+from eventkit.pack_arrays import PackArray, compressors
 from eventkit.store import COLUMNS, ENCODING, RAW_DTYPES
 
 SHARD_BYTES = 64 << 20
@@ -37,7 +38,7 @@ class ClipRecord:
 
 
 class PackWriter:
-    """Writes one pack, clip after clip, in memory for one outer shard of each array.
+    """Writes one pack, clip after clip, in memory for one clip.
 
     Parameters
     ----------
@@ -50,11 +51,11 @@ class PackWriter:
     """
 
     def __init__(self, path: Path, *, attributes: Mapping[str, Any], clips: int) -> None:
-        self._zarr = require("zarr", extra="zarr", purpose="writing the store")
-        self._group = self._zarr.create_group(str(path), zarr_format=3)
+        zarr = require("zarr", extra="zarr", purpose="writing the store")
+        self._group = zarr.create_group(str(path), zarr_format=3)
         self._attributes = {**ENCODING, **attributes}
         self._planned = clips
-        self._large: dict[str, _ClipColumn] = {}
+        self._large: dict[str, PackArray] = {}
         self._images: _FlatColumn | None = None
         self._raw: dict[str, _FlatColumn] = {}
         self._slots: list[list[int]] = []
@@ -77,10 +78,17 @@ class PackWriter:
         if not self._large:
             rows = min(rows_per_shard(large), max(1, self._planned))
             self._large = {
-                name: _ClipColumn(self._group, name, array, rows) for name, array in large.items()
+                name: PackArray(
+                    self._group,
+                    name,
+                    chunk=(1, *array.shape),
+                    shard=rows,
+                    dtype=array.dtype,
+                )
+                for name, array in large.items()
             }
         for name, array in large.items():
-            self._large[name].append(array)
+            self._large[name].append(array[np.newaxis])
         if clip.raw_events is not None:
             self._add_events(clip.raw_events)
         self._add_row(record)
@@ -88,13 +96,13 @@ class PackWriter:
     def close(self) -> int:
         """Write what is left, the columns and the attributes; return the number of clips."""
         for large in self._large.values():
-            large.flush()
+            large.close(self._rows)
         if self._images is not None:
-            self._images.flush()
+            self._images.close()
             self._write("rgb_offsets", np.array(self._images.offsets, np.int64))
             self._write("rgb_slot", np.array(self._slots, np.int64))
         for column in self._raw.values():
-            column.flush()
+            column.close()
         if self._raw:
             self._write("raw_offsets", np.array(self._raw["raw_t"].offsets, np.int64))
         for name, values in self._columns.items():
@@ -104,7 +112,7 @@ class PackWriter:
 
     def _add_images(self, encoded: tuple[bytes, ...]) -> None:
         if self._images is None:
-            self._images = _FlatColumn(self._group, "rgb_bytes", "u1", compressors=_crc_only())
+            self._images = _FlatColumn(self._group, "rgb_bytes", "u1", compressed=False)
         seen: dict[bytes, int] = {}
         for data in encoded:
             if data not in seen:
@@ -134,7 +142,9 @@ class PackWriter:
             "has_rgb": clip.has_rgb,
         }
         for name, value in row.items():
-            self._columns[name].append(value)
+            # Numbers, not the arrays: each would be kept where a large one was let go, and the next
+            # large one has no room there (glibc: 0.12 MiB a clip, without end).
+            self._columns[name].append(np.asarray(value).tolist())
         self._facts.append(
             {
                 **record.facts,
@@ -155,7 +165,7 @@ class PackWriter:
             shape=values.shape,
             dtype=values.dtype,
             chunks=values.shape,
-            compressors=_compressors(),
+            compressors=compressors(),
             fill_value=0,
             config={"write_empty_chunks": True},
         )
@@ -167,91 +177,37 @@ def rows_per_shard(arrays: Mapping[str, NDArray[Any]]) -> int:
     return max(1, SHARD_BYTES // max(array.nbytes for array in arrays.values()))
 
 
-class _ClipColumn:
-    """A large array that grows by whole outer shards."""
-
-    def __init__(self, group: Any, name: str, first: NDArray[Any], rows: int) -> None:
-        self._buffer = np.empty((rows, *first.shape), first.dtype)
-        self._held = 0
-        self._array = group.create_array(
-            name,
-            shape=(0, *first.shape),
-            dtype=first.dtype,
-            chunks=(1, *first.shape),
-            shards=(rows, *first.shape),
-            compressors=_compressors(),
-            fill_value=0,
-            config={"write_empty_chunks": True},
-        )
-
-    def append(self, array: NDArray[Any]) -> None:
-        self._buffer[self._held] = array
-        self._held += 1
-        if self._held == self._buffer.shape[0]:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._held:
-            start = self._array.shape[0]
-            stop = start + self._held
-            self._array.resize((stop, *self._array.shape[1:]))
-            self._array[start:stop] = self._buffer[: self._held]
-            self._held = 0
-
-
 class _FlatColumn:
-    """Pieces of any length end to end (image files, events), flushed by whole outer shards."""
+    """Pieces of any length end to end (image files, events), in chunks of `BYTES_CHUNK`."""
 
-    def __init__(
-        self, group: Any, name: str, dtype: str, *, compressors: list[Any] | None = None
-    ) -> None:
+    def __init__(self, group: Any, name: str, dtype: str, *, compressed: bool = True) -> None:
         self.offsets = [0]
-        self._waiting: list[NDArray[Any]] = []
+        self._chunk = np.zeros(BYTES_CHUNK // np.dtype(dtype).itemsize, dtype)
         self._held = 0
-        size = np.dtype(dtype).itemsize
-        self._shard = SHARD_BYTES // size
-        self._array = group.create_array(
+        self._array = PackArray(
+            group,
             name,
-            shape=(0,),
+            chunk=self._chunk.shape,
+            shard=SHARD_BYTES // BYTES_CHUNK,
             dtype=dtype,
-            chunks=(BYTES_CHUNK // size,),
-            shards=(self._shard,),
-            compressors=_compressors() if compressors is None else compressors,
-            fill_value=0,
-            config={"write_empty_chunks": True},
+            compressed=compressed,
         )
 
     def append(self, piece: NDArray[Any]) -> int:
         """Add a piece; return its number."""
-        self._waiting.append(piece)
-        self._held += piece.size
         self.offsets.append(self.offsets[-1] + piece.size)
-        if self._held >= self._shard:
-            joined = np.concatenate(self._waiting)
-            whole = joined.size // self._shard * self._shard
-            for start in range(0, whole, self._shard):
-                self._write(joined[start : start + self._shard])
-            self._waiting, self._held = [joined[whole:]], joined.size - whole
+        while piece.size:
+            part = piece[: self._chunk.size - self._held]
+            self._chunk[self._held : self._held + part.size] = part
+            self._held += part.size
+            piece = piece[part.size :]
+            if self._held == self._chunk.size:
+                self._array.append(self._chunk)
+                self._held = 0
         return len(self.offsets) - 2
 
-    def flush(self) -> None:
+    def close(self) -> None:
         if self._held:
-            self._write(np.concatenate(self._waiting))
-            self._waiting, self._held = [], 0
-
-    def _write(self, values: NDArray[Any]) -> None:
-        start = self._array.shape[0]
-        self._array.resize((start + values.size,))
-        self._array[start : start + values.size] = values
-
-
-def _compressors() -> list[Any]:
-    # zstd-1 with bitshuffle: 35 % smaller than zstd-3 on event frames and not slower; the crc32c
-    # is inside the shard, whose own checksum covers its index only.
-    codecs = require("zarr.codecs", extra="zarr", purpose="writing the store")
-    return [codecs.BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), codecs.Crc32cCodec()]
-
-
-def _crc_only() -> list[Any]:
-    codecs = require("zarr.codecs", extra="zarr", purpose="writing the store")
-    return [codecs.Crc32cCodec()]
+            self._chunk[self._held :] = 0
+            self._array.append(self._chunk)
+        self._array.close(self.offsets[-1])

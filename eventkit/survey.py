@@ -61,6 +61,7 @@ def survey(recording: Recording, settings: ClipSettings) -> Survey:
         if len(chunk.events):
             first = int(chunk.events.t[0]) if first is None else first
             last = int(chunk.events.t[-1])
+        del chunk  # the chunk after the next one is decoded into its memory
     return lay_out(
         recording, settings, event_range=None if first is None else (first, last), ledger=ledger
     )

@@ -7,25 +7,31 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eventkit.atomic import named
 from eventkit.clip_settings import ClipSettings
 from eventkit.clips import Clip, clip_recording
-from eventkit.errors import EventKitError
+from eventkit.errors import DamageError, EventKitError
 from eventkit.ledger import Ledger
 from eventkit.packs import SHARD_BYTES, ClipRecord, PackWriter
 from eventkit.survey import lay_out
 from pipelines.datasets.discover import RecordingSpec
+from pipelines.opening import ReadSettings, open_spec
 from pipelines.plan import pack_file
 from pipelines.receipts import (
     describe_tree,
     read_receipt,
-    receipt_path,
+    withdraw_receipt,
     write_receipt,
 )
-from pipelines.scan import ReadSettings, fault_of, open_spec, raw_clip_bytes
+from pipelines.reuse import LentClips, Loan
+from pipelines.scan import fault_of, raw_clip_bytes
+from pipelines.tally import Tally
+from pipelines.turns import in_turn
 from pipelines.versions import code_versions
 
 logger = logging.getLogger(__name__)
@@ -43,9 +49,13 @@ class PackJob:
     plan_id: str
     clip: ClipSettings
     read: ReadSettings
+    set_aside: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """Recordings that are left out, and why: they take the process down."""
+    loan: Loan | None = None
+    """Clips that another store has already."""
 
 
-class _RecordingFailed(Exception):
+class RecordingFailed(Exception):
     """A recording that broke after some of its clips had been written."""
 
     def __init__(self, recording: str, fault: dict[str, Any]) -> None:
@@ -60,21 +70,29 @@ def convert_pack(job: PackJob) -> dict[str, Any]:
     already (a long one), the pack is begun again without it, so the bytes do not depend on where
     it broke.
     """
+    listed = pack_file(Path(job.store), job.name)
+    with in_turn(listed):
+        done = read_receipt(Path(job.store), job.name, plan_id=job.plan_id)
+        return _convert(job, load_entries(listed)) if done is None else done
+
+
+def _convert(job: PackJob, entries: list[tuple[RecordingSpec, dict[str, Any]]]) -> dict[str, Any]:
     store = Path(job.store)
-    done = read_receipt(store, job.name, plan_id=job.plan_id)
-    if done is not None:
-        return done
-    entries = _load_entries(pack_file(store, job.name))
-    broken: dict[str, dict[str, Any]] = {}
+    broken = dict(job.set_aside)
     while True:
         folder = store / f"{job.name}.zarr"
+        withdraw_receipt(store, job.name)
         shutil.rmtree(folder, ignore_errors=True)
-        receipt_path(store, job.name).unlink(missing_ok=True)
         try:
             content = _write_pack(job, folder, entries, broken)
             break
-        except _RecordingFailed as failed:
+        except RecordingFailed as failed:
             broken[failed.recording] = failed.fault
+        except DamageError as err:
+            if job.loan is None:
+                raise
+            logger.warning("%s: %s; its recordings are converted", folder, err)
+            job = replace(job, loan=None)
     content["files"] = describe_tree(folder, relative_to=store) if folder.exists() else []
     content["quarantine"] = [
         {"recording": name, "stage": "convert", **fault} for name, fault in sorted(broken.items())
@@ -84,7 +102,17 @@ def convert_pack(job: PackJob) -> dict[str, Any]:
     return content
 
 
-def _load_entries(path: Path) -> list[tuple[RecordingSpec, dict[str, Any]]]:
+def decode_recordings(job: PackJob, recordings: tuple[str, ...]) -> None:
+    """Decode recordings of a pack as they are converted, only to see whether they can be."""
+    for spec, scan in load_entries(pack_file(Path(job.store), job.name)):
+        if spec.id in recordings:
+            with suppress(RecordingFailed):  # that is told when the pack is converted
+                for _ in recording_clips(job, spec, scan):
+                    pass
+
+
+def load_entries(path: Path) -> list[tuple[RecordingSpec, dict[str, Any]]]:
+    """Return the recordings of a pack, each with what the scan found."""
     return [(RecordingSpec(**e["spec"]), e["scan"]) for e in json.loads(path.read_bytes())]
 
 
@@ -97,7 +125,9 @@ def _write_pack(
     planned = sum(scan["clips"] for _, scan in entries)
     totals: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
+    tally = Tally()
     sources = []
+    lent = LentClips(job.loan)
     attributes = {
         "plan_id": job.plan_id,
         "settings": {**job.clip.as_dict(), **asdict(job.read)},
@@ -108,27 +138,28 @@ def _write_pack(
     for spec, scan in entries:
         if spec.id in broken:
             continue
-        clips = _clips(job, spec, scan)
+        clips = lent.of(spec.id) if spec.id in lent else recording_clips(job, spec, scan)
         if scan["clips"] * raw_clip_bytes(scan) <= SHARD_BYTES:
             # Small enough to be held: a fault then costs nothing that was written.
             try:
                 clips = iter(list(clips))
-            except _RecordingFailed as failed:
+            except RecordingFailed as failed:
                 broken[spec.id] = failed.fault
                 continue
         in_clips = 0
         for clip in clips:
             in_clips += clip.decoded
-            if not (clip.has_events or clip.has_rgb):
-                totals["empty"] += 1
-                dropped.update(clip.dropped)
-                continue
-            writer.append(ClipRecord(clip, spec.label, _clip_facts(spec, scan)))
-            totals["binned"] += int(clip.binned.sum())
-            totals["clipped"] += int(clip.clipped.sum())
-            totals["rgb_fallback"] += "rgb_fallback" in clip.flags
-            totals["both"] += clip.has_events and clip.has_rgb
             dropped.update(clip.dropped)
+            if clip.has_events or clip.has_rgb:
+                writer.append(ClipRecord(clip, spec.label, _clip_facts(spec, scan)))
+                tally.add(clip, split=spec.split, label=spec.label)
+                totals["binned"] += int(clip.binned.sum())
+                totals["clipped"] += int(clip.clipped.sum())
+                totals["rgb_fallback"] += "rgb_fallback" in clip.flags
+                totals["both"] += clip.has_events and clip.has_rgb
+            else:
+                totals["empty"] += 1
+            del clip  # else it stays while the next one is made
         totals["decoded"] += scan["ledger"]["decoded"]
         dropped["tail"] += scan["ledger"]["decoded"] - in_clips
         sources.append(
@@ -142,19 +173,21 @@ def _write_pack(
                 "notes": scan["notes"],
             }
         )
-    count = writer.close()
+    with named(folder):
+        count = writer.close()
     return {
         "name": job.name,
         "plan_id": job.plan_id,
         "clips": count,
         "totals": {name: totals[name] for name in _TOTALS},
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
+        "tally": tally.as_dict(),
         "suffixes": sorted({scan["rgb_suffix"] for _, scan in entries if scan["rgb_times"]}),
     }
 
 
-def _clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[Clip]:
-    """Yield the clips of one recording; what goes wrong becomes `_RecordingFailed`."""
+def recording_clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[Clip]:
+    """Yield the clips of one recording; what goes wrong becomes `RecordingFailed`."""
     root = Path(job.root)
     try:
         recording = open_spec(root, spec, job.read)
@@ -166,7 +199,7 @@ def _clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[
         )
         yield from clip_recording(recording, job.clip, surveyed=found)
     except (EventKitError, OSError) as err:
-        raise _RecordingFailed(spec.id, fault_of(err, root, spec)) from err
+        raise RecordingFailed(spec.id, fault_of(err, root, spec)) from err
 
 
 def _clip_facts(spec: RecordingSpec, scan: dict[str, Any]) -> dict[str, Any]:

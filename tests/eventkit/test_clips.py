@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -761,3 +762,36 @@ def test_every_event_of_a_real_recording_is_accounted_for(shared: Path) -> None:
     assert [int(i) for clip in clips for i in clip.rgb_index] == sorted(
         int(i) for clip in clips for i in clip.rgb_index
     )
+
+
+# Memory
+
+
+def test_chunks_and_clips_are_let_go_before_the_next_ones_are_made() -> None:
+    made: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def source(ledger: Ledger) -> Iterator[Chunk]:
+        for k in range(5):
+            alive.append(sum(ref() is not None for ref in made))
+            ev = [stream([10 * k, 10 * k + 9])]
+            made.append(weakref.ref(ev[0].t))
+            yield Chunk(ev.pop())
+
+    recording = Recording(path=Path("made.up"), format="test", sensor_size=SIZE, source=source)
+    for clip in clip_recording(recording, ClipSettings(bins=2, clip_us=10)):
+        for frames in (clip.events, clip.diff_events):
+            made.append(weakref.ref(frames if frames.base is None else frames.base))
+        del clip, frames
+
+    assert len(made) == 2 * 5 + 2 * 5
+    assert alive == [0] * 10
+
+
+def test_a_placeholder_and_its_difference_take_no_memory() -> None:
+    clip = one(recording_of(stream([0, 99])), bins=3)
+
+    assert clip.rgb.strides == (0, 0, 0, 0)
+    assert clip.diff_rgb.strides == (0, 0, 0, 0)
+    assert clip.diff_rgb.shape == (2, 5, 7, 1)
+    assert not clip.diff_rgb.any()

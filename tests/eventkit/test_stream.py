@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -288,3 +289,24 @@ def test_a_look_at_the_end_does_not_hold_on_to_what_came_before() -> None:
 
     assert len(found) == 1000
     assert peak < 6 << 20  # four chunks; all of them are 52 MB
+
+
+def test_a_chunk_is_let_go_before_the_one_after_the_next_is_decoded() -> None:
+    given: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def decode(buffer: Buffer, mark: object) -> Iterator[RawChunk]:
+        for _ in range(4):
+            room = buffer.room(EVENT_CHUNK)
+            alive.append(sum(ref() is not None for ref in given))
+            for column in room:
+                column[:] = 0
+            yield RawChunk(*room, words=EVENT_CHUNK)
+
+    source = EventStream(decode, path="some.raw", sensor_size=SIZE, on_error="raise")
+    for chunk in source(Ledger()):
+        given.append(weakref.ref(chunk.events.t.base))
+        del chunk
+
+    assert len(given) == 4
+    assert alive == [0] * 4
