@@ -7,7 +7,7 @@ one that no recording of the set has a use for is refused before any of them is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from typing import Any
 import eventkit
 from eventkit.errors import EventKitError, SettingsError
 from eventkit.events import TimeUnit
+from eventkit.preprocess import Preprocessing, preprocess
 from eventkit.readers import find_reader, readers
 from eventkit.readers.fit import check_fit, unfit
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
-from pipelines.datasets.discover import RecordingSpec
+from pipelines.datasets.discover import Discovery, RecordingSpec
+from pipelines.datasets.tonic_samples import open_sample
+from pipelines.datasets.tonic_sets import is_sample
+from pipelines.span import part_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,21 @@ class ReadSettings:
     columns: str | None = None
     topic: str | None = None
     format: str | None = None
+    flip_y: bool = False
+    """Rows are counted from below."""
+
+
+def for_set(read: ReadSettings, found: Discovery) -> ReadSettings:
+    """Fill in what a published set knows and its files do not say; what was given wins."""
+    named = found.named
+    if named is None or not any(spec.events for spec in found.recordings):
+        return read
+    return replace(
+        read,
+        sensor_size=read.sensor_size or named.sensor_size,
+        time_unit=read.time_unit or named.time_unit,
+        flip_y=named.flip_y,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,19 @@ class _Side:
 
 
 def open_spec(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recording:
-    """Open both sides of a recording."""
+    """Open both sides of a recording, or the part of it that is meant."""
+    recording = _open_whole(root, spec, read)
+    if read.flip_y:
+        recording = preprocess(recording, Preprocessing(filters=("flip:axis=y",)))
+    if spec.start_us is not None and spec.stop_us is not None:
+        recording = part_of(recording, spec.start_us, spec.stop_us)
+    return recording
+
+
+def _open_whole(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recording:
+    if spec.events is not None and is_sample(spec.events):
+        size = read.sensor_size
+        return open_sample(root, spec.events, on_error=read.on_error, sensor_size=size)
     main, *rgb = _sides(root, spec, read)
     options, notes = main.fitting()
     if rgb:
@@ -89,6 +120,12 @@ def check_options(root: Path, specs: Sequence[RecordingSpec], read: ReadSettings
     """
     names = ("time_unit", "columns", "topic", "rgb_time_unit")
     useless = {f"--{n.replace('_', '-')}" for n in names if getattr(read, n) is not None}
+    if any(is_sample(spec.events) for spec in specs):
+        useless |= {"--format"} if read.format is not None else set()
+        if useless:
+            msg = f"expected a set of tonic without {', '.join(sorted(useless))}; leave it out"
+            raise SettingsError(msg)
+        return
     refused: dict[str, Callable[[], None]] = {}
     for side in (side for spec in specs for side in _sides(root, spec, read)):
         if not useless:

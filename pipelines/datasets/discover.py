@@ -1,22 +1,30 @@
-"""What a raw folder is: list files, a class tree, or just recordings.
+"""What a raw folder is: a published set, list files, a class tree, or just recordings.
 
-Order: list files, then ``[split/]class/recording`` trees, then recordings without labels. What
-stays ambiguous is refused with the candidates; ``--layout`` decides.
+Order: a set that is named or has its names for files, list files, ``[split/]class/recording``
+trees, then recordings without labels. What stays ambiguous is refused with the candidates;
+``--layout`` decides.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from eventkit.errors import MissingDataError, SettingsError
+from pipelines.datasets.faults import Refuse, SetFault, at_once
 from pipelines.datasets.files import Pair, find_pairs, stem_of
 from pipelines.datasets.lists import class_names, find_lists, read_list
+from pipelines.datasets.named import named_set
+from pipelines.datasets.named_files import guess_set
+from pipelines.datasets.named_sets import discover_named
+from pipelines.datasets.spec import Discovery as Discovery
+from pipelines.datasets.spec import RecordingSpec as RecordingSpec
+from pipelines.datasets.splits import BY_RECORDING, SplitRule, split_recordings
+from pipelines.datasets.tonic_sets import discover_tonic, is_sample
 
 Layout = Literal["auto", "list", "tree", "flat"]
 LAYOUTS = ("auto", "list", "tree", "flat")
@@ -29,55 +37,31 @@ _SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-VAL_SHARE = 0.1
-TEST_SHARE = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class RecordingSpec:
-    """One recording: files relative to the root, label and split."""
-
-    id: str
-    events: str | None
-    rgb: str | None
-    split: str
-    label: int
-    label_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Discovery:
-    """What was understood.
+def discover(
+    sources: Sequence[Path],
+    *,
+    layout: Layout = "auto",
+    rule: SplitRule = BY_RECORDING,
+    refuse: Refuse = at_once,
+    dataset: str | None = None,
+) -> Discovery:
+    """Understand a folder, several folders or single files.
 
     Parameters
     ----------
-    root : Path
-    layout : str
-        In words, for the user.
-    recordings : tuple of RecordingSpec
-        Sorted by id.
-    classes : dict label -> name
-    missing : tuple of (name, where)
-        Lines of list files without a recording.
-    unlisted : int
-        Recordings in no list file.
-    split_rule : str
-    unknown : dict suffix -> count
-        Files that no reader knows.
-    """
-
-    root: Path
-    layout: str
-    recordings: tuple[RecordingSpec, ...]
-    classes: dict[int, str]
-    missing: tuple[tuple[str, str], ...] = ()
-    unlisted: int = 0
-    split_rule: str = ""
-    unknown: dict[str, int] = field(default_factory=dict)
-
-
-def discover(sources: Sequence[Path], *, layout: Layout = "auto") -> Discovery:
-    """Understand a folder, several folders or single files.
+    sources : sequence of Path
+    layout : {"auto", "list", "tree", "flat"}
+    rule : SplitRule
+        Of the splits that no list or folder names.
+    refuse : callable
+        What is done about a fault of the set, as a line of a list that cannot be read: raised. If
+        it returns, the set is understood without what is at fault.
+    dataset : str, optional
+        Name of a published set (`pipelines.datasets.named`), or ``tonic:NAME`` with the folder that
+        tonic keeps its sets in as the one source. Without it the names of files tell, unless
+        ``layout`` says another thing.
 
     Raises
     ------
@@ -86,12 +70,27 @@ def discover(sources: Sequence[Path], *, layout: Layout = "auto") -> Discovery:
     SettingsError
         If the layout is ambiguous.
     """
+    if dataset is not None and layout != "auto":
+        msg = f"expected --dataset or --layout, got both ({dataset}, {layout}); leave one out"
+        raise SettingsError(msg)
     for source in sources:
         if not source.exists():
             msg = f"{source}: no such file or folder"
             raise MissingDataError(msg)
     root = _root(sources)
-    pairs, unknown = find_pairs(root, [source.resolve() for source in sources])
+    if is_sample(dataset):
+        return discover_tonic(root, str(dataset), rule=rule)
+    places = [source.resolve() for source in sources]
+    guessed = guess_set(root, places) if dataset is None and layout == "auto" else None
+    named = guessed if dataset is None else named_set(dataset)
+    if named is not None:
+        found = discover_named(root, places, named, rule=rule, refuse=refuse)
+        told = (
+            f"taken for {named.title} by the names of its files; --layout list, tree or flat reads "
+            "it as any other"
+        )
+        return replace(found, notes=(told, *found.notes)) if guessed else found
+    pairs, unknown = find_pairs(root, places, refuse=refuse)
     lists = find_lists(root) if layout in ("auto", "list") else {}
     if layout == "list" and not lists:
         msg = f"{root}: expected train_label.txt, val_label.txt or test_label.txt, found none"
@@ -99,9 +98,9 @@ def discover(sources: Sequence[Path], *, layout: Layout = "auto") -> Discovery:
     if lists:
         # A list beside single files names others too; only those that were asked for count.
         whole = any(source.is_dir() for source in sources)
-        found = _from_lists(root, pairs, lists, whole=whole)
+        found = _from_lists(root, pairs, lists, rule, refuse, whole=whole)
     else:
-        found = _from_tree(root, pairs, layout)
+        found = _from_tree(root, pairs, layout, rule, refuse)
     return replace(found, unknown=dict(sorted(unknown.items())))
 
 
@@ -110,8 +109,18 @@ def _root(sources: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(folders))
 
 
-def _from_lists(root: Path, pairs: list[Pair], lists: dict[str, Path], *, whole: bool) -> Discovery:
-    entries = [entry for split, path in lists.items() for entry in read_list(path, split)]
+def _from_lists(
+    root: Path,
+    pairs: list[Pair],
+    lists: dict[str, Path],
+    rule: SplitRule,
+    refuse: Refuse,
+    *,
+    whole: bool,
+) -> Discovery:
+    entries = [
+        entry for split, path in lists.items() for entry in read_list(path, split, refuse=refuse)
+    ]
     names = class_names(entries)
     find = _finder(pairs)
     recordings: dict[str, RecordingSpec] = {}
@@ -123,25 +132,27 @@ def _from_lists(root: Path, pairs: list[Pair], lists: dict[str, Path], *, whole:
             continue
         if found.id in recordings:
             msg = f"{entry.where}: {entry.path!r} is listed more than once; keep one of the lines"
-            raise SettingsError(msg)
+            others = (found.id, recordings[found.id].split, entry.split)
+            refuse(SetFault(msg, reason="listed_twice", where=entry.where, others=others))
+            continue
         recordings[found.id] = RecordingSpec(
             found.id, found.events, found.rgb, entry.split, entry.label, names[entry.label]
         )
-    if not recordings:
+    if not recordings and missing:
         msg = (
             f"{root}: none of the {len(entries)} recordings of "
             f"{', '.join(path.name for path in lists.values())} is there, as {missing[0][0]}"
         )
-        raise MissingDataError(msg)
-    split, rule = _carve_val(list(recordings.values()), "list files")
+        refuse(SetFault(msg, reason="missing", where=missing[0][1]))
+    split, words = split_recordings(list(recordings.values()), rule, official="list files")
     return Discovery(
         root=root,
         layout=f"list files {', '.join(path.name for path in lists.values())}",
         recordings=tuple(sorted(split, key=lambda r: r.id)),
         classes=names,
         missing=tuple(missing) if whole else (),
-        unlisted=sum(pair.id not in recordings for pair in pairs),
-        split_rule=rule,
+        unlisted=tuple(pair for pair in pairs if pair.id not in recordings),
+        split_rule=words,
     )
 
 
@@ -170,7 +181,9 @@ def _finder(pairs: list[Pair]) -> Callable[[str], Pair | None]:
     return find
 
 
-def _from_tree(root: Path, pairs: list[Pair], layout: Layout) -> Discovery:
+def _from_tree(
+    root: Path, pairs: list[Pair], layout: Layout, rule: SplitRule, refuse: Refuse
+) -> Discovery:
     parts = {pair.id: pair.id.split("/") for pair in pairs}
     split_of: dict[str, str] = {}
     if layout != "flat" and all(
@@ -178,7 +191,7 @@ def _from_tree(root: Path, pairs: list[Pair], layout: Layout) -> Discovery:
     ):
         split_of = {i: _SPLIT_FOLDERS[p[0].lower()] for i, p in parts.items()}
         parts = {i: p[1:] for i, p in parts.items()}
-    labelled = _is_class_tree(root, parts, layout, has_splits=bool(split_of))
+    labelled = _is_class_tree(root, parts, layout, refuse, has_splits=bool(split_of))
     classes: dict[int, str] = {}
     label_of: dict[str, int] = {}
     if labelled:
@@ -197,19 +210,16 @@ def _from_tree(root: Path, pairs: list[Pair], layout: Layout) -> Discovery:
         )
         for pair in pairs
     ]
-    if split_of:
-        recordings, rule = _carve_val(recordings, "split folders")
-    else:
-        recordings = [replace(r, split=_hashed_split(r.id)) for r in recordings]
-        rule = "80/10/10 by hash of the recording"
+    official = "split folders" if split_of else None
+    recordings, split_rule = split_recordings(recordings, rule, official=official)
     words = ("split folders, " if split_of else "") + (
         "one folder a class" if labelled else "no labels"
     )
-    return Discovery(root, words, tuple(recordings), classes, split_rule=rule)
+    return Discovery(root, words, tuple(recordings), classes, split_rule=split_rule)
 
 
 def _is_class_tree(
-    root: Path, parts: dict[str, list[str]], layout: Layout, *, has_splits: bool
+    root: Path, parts: dict[str, list[str]], layout: Layout, refuse: Refuse, *, has_splits: bool
 ) -> bool:
     if layout == "flat":
         return False
@@ -230,39 +240,11 @@ def _is_class_tree(
         f"{root}: cannot tell classes from sessions ({', '.join(examples)}); "
         "--layout tree takes the first folder as the class, --layout flat takes none"
     )
-    raise SettingsError(msg)
+    refuse(SetFault(msg, reason="layout", where="."))
+    return False
 
 
 def _sorted_names(names: set[str]) -> list[str]:
     if all(name.isascii() and name.isdigit() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
-
-
-def _share(salt: str, name: str) -> float:
-    """Return a number in [0, 1) that depends on the name alone, so new data moves nothing."""
-    digest = hashlib.sha256(f"{salt}\0{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _hashed_split(name: str) -> str:
-    u = _share("eventkit-split", name)
-    if u < 1 - VAL_SHARE - TEST_SHARE:
-        return "train"
-    return "val" if u < 1 - TEST_SHARE else "test"
-
-
-def _carve_val(recordings: list[RecordingSpec], source: str) -> tuple[list[RecordingSpec], str]:
-    """Take a val split out of train where there is none, so that nobody selects on test."""
-    splits = {recording.split for recording in recordings}
-    if "val" in splits or "train" not in splits:
-        return recordings, source
-    carved = [
-        replace(r, split="val")
-        if r.split == "train" and _share("eventkit-val", r.id) < VAL_SHARE
-        else r
-        for r in recordings
-    ]
-    if all(recording.split != "train" for recording in carved):
-        return recordings, f"{source}; too few recordings for a val split"
-    return carved, f"{source}; val is {VAL_SHARE:.0%} of train by hash of the recording"

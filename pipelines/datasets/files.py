@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from eventkit.compression import SUFFIXES
-from eventkit.errors import MissingDataError, SettingsError
+from eventkit.errors import EventKitError, MissingDataError
 from eventkit.readers import is_events, suffixes
+from pipelines.datasets.faults import Refuse, SetFault, at_once
 
 # Tables may be events or anything else beside them: these are looked into.
-_TABLES = (".txt", ".csv", ".npy", ".parquet")
+TABLES = (".txt", ".csv", ".npy", ".parquet")
 # Lists, times and notes stand beside recordings; they are no recordings that went unread.
-_SIDE_SUFFIXES = (".txt", ".csv", ".md", ".json", ".yaml", ".yml", ".pdf", ".zip", ".xml")
+SIDE_SUFFIXES = (".txt", ".csv", ".md", ".json", ".yaml", ".yml", ".pdf", ".zip", ".xml")
 RGB_FOLDER_ENDINGS = ("", "_aps", "_rgb", "_frames")
 _SHOWN = 5
 
@@ -53,12 +54,23 @@ class _Folder:
         self.unknown |= other.unknown
 
 
-def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter[str]]:
+def find_pairs(
+    root: Path, sources: Sequence[Path], *, refuse: Refuse = at_once
+) -> tuple[list[Pair], Counter[str]]:
     """Find recordings below ``sources`` and pair event files with their RGB side.
 
     The RGB side of ``D/S.bin`` is ``D/S.png`` (or another image), ``D/S.mp4`` (or another video),
     or a folder of images ``D/S``, ``D/S_aps``, ``D/S_rgb``, ``D/S_frames``. What no event file
     claims is a recording of RGB alone; images of a folder without event files are its frames.
+
+    Parameters
+    ----------
+    root : Path
+    sources : sequence of Path
+    refuse : callable
+        Is given a `SetFault` where an event file has more than one candidate, two event files share
+        a stem, or a folder cannot be listed. If it returns, such a file has no RGB side, both are
+        in the result, and the folder is left out.
 
     Returns
     -------
@@ -71,12 +83,10 @@ def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter
     ------
     MissingDataError
         If nothing is found.
-    SettingsError
-        If an event file has more than one candidate, or two event files share a stem.
     """
     folders: dict[str, _Folder] = {}
     for source in sources:
-        for folder in _walk(root, source):
+        for folder in _folders(root, source, refuse):
             folders.setdefault(folder.path, _Folder(folder.path)).add(folder)
     pairs: list[Pair] = []
     claimed: set[str] = set()
@@ -84,9 +94,12 @@ def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter
         for events in folder.events:
             # A bag given as the source is the root itself.
             stem = root.name if events == "." else stem_of(events)
-            rgb = _rgb_side(stem, folder, folders)
-            claimed.update([rgb] if rgb else [])
-            pairs.append(Pair(stem, events, rgb))
+            sides = _rgb_sides(stem, folder, folders)
+            if len(sides) > 1:
+                msg = f"{stem}: expected one RGB side, got {', '.join(sides)}; keep one of them"
+                refuse(SetFault(msg, reason="two_pictures", where=stem, others=tuple(sides)))
+            claimed.update(sides)
+            pairs.append(Pair(stem, events, sides[0] if len(sides) == 1 else None))
     for folder in folders.values():
         for video in folder.videos:
             if video not in claimed:
@@ -104,34 +117,49 @@ def find_pairs(root: Path, sources: Sequence[Path]) -> tuple[list[Pair], Counter
         where = ", ".join(str(source) for source in sources)
         msg = f"{where}: expected recordings ({known}), found none"
         raise MissingDataError(msg)
-    _check_unique(pairs)
+    _check_unique(pairs, refuse)
     unknown = sum((folder.unknown for folder in folders.values()), Counter[str]())
     return sorted(pairs, key=lambda pair: pair.id), unknown
 
 
-def _walk(root: Path, source: Path) -> Iterator[_Folder]:
-    if source.is_file():
-        yield from _single(root, source)
-        return
+def walk(source: Path, *, refuse: Refuse = at_once) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every folder below ``source`` and the sorted names of its files.
+
+    Links are followed, as data folders are often made of them; a folder that was seen before ends
+    a loop. Hidden folders and Zarr stores are left out, and what lies below a ROS 2 bag.
+    """
     seen: set[str] = set()
-    # Data folders are often made of links, so links are followed; what was seen ends a loop.
-    for current, folders, files in os.walk(source, followlinks=True):
+
+    def unlisted(err: OSError) -> None:
+        msg = f"{err.filename}: expected a folder that can be listed, got {err.strerror}"
+        refuse(SetFault(msg, reason="unreadable", where=os.path.relpath(err.filename, source)))
+
+    for current, folders, files in os.walk(source, followlinks=True, onerror=unlisted):
         real = os.path.realpath(current)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        if _is_bag(files):
+        if is_bag(files):
             folders.clear()
-            bag = _Folder(_relative(root, Path(current).parent))
-            bag.events.append(_relative(root, Path(current)))
-            yield bag
-            continue
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not f.endswith(".zarr"))
-        yield _sort_files(root, Path(current), sorted(files))
+        yield Path(current), sorted(files)
 
 
-def _is_bag(files: Sequence[str]) -> bool:
+def _folders(root: Path, source: Path, refuse: Refuse) -> Iterator[_Folder]:
+    if source.is_file():
+        yield from _single(root, source)
+        return
+    for current, files in walk(source, refuse=refuse):
+        if is_bag(files):
+            bag = _Folder(_relative(root, current.parent))
+            bag.events.append(_relative(root, current))
+            yield bag
+        else:
+            yield _sort_files(root, current, files)
+
+
+def is_bag(files: Sequence[str]) -> bool:
     """Whether a folder with these files is a ROS 2 bag: one recording, however many files."""
     return "metadata.yaml" in files and any(f.endswith((".db3", ".mcap")) for f in files)
 
@@ -167,30 +195,35 @@ def _sort_files(root: Path, folder: Path, files: list[str]) -> _Folder:
         path = _relative(root, folder / name)
         if name.startswith("."):
             continue
-        if suffix in events and (suffix not in _TABLES or is_events(folder / name)):
+        if suffix in events and (suffix not in TABLES or _may_be_events(folder / name)):
             found.events.append(path)
         elif frames.get(suffix) == "image":
             found.stills.append(path)
         elif frames.get(suffix) == "video":
             found.videos.append(path)
-        elif suffix not in _SIDE_SUFFIXES:
+        elif suffix not in SIDE_SUFFIXES:
             found.unknown[suffix or "no suffix"] += 1
     return found
 
 
-def _rgb_side(stem: str, folder: _Folder, folders: dict[str, _Folder]) -> str | None:
+def _may_be_events(table: Path) -> bool:
+    """Look into a table; one that cannot be read is set aside by the scan, with the reason."""
+    try:
+        return is_events(table)
+    except (EventKitError, OSError):
+        return True
+
+
+def _rgb_sides(stem: str, folder: _Folder, folders: dict[str, _Folder]) -> list[str]:
     candidates = [f for f in (*folder.stills, *folder.videos) if stem_of(f) == stem]
     for ending in RGB_FOLDER_ENDINGS:
         side = folders.get(stem + ending)
         if side is not None and side.stills:
             candidates.append(side.path)
-    if len(candidates) > 1:
-        msg = f"{stem}: expected one RGB side, got {', '.join(candidates)}; keep one of them"
-        raise SettingsError(msg)
-    return candidates[0] if candidates else None
+    return candidates
 
 
-def _check_unique(pairs: list[Pair]) -> None:
+def _check_unique(pairs: list[Pair], refuse: Refuse) -> None:
     files: dict[str, list[str]] = {}
     for pair in pairs:
         files.setdefault(pair.id, []).append(str(pair.events or pair.rgb))
@@ -202,7 +235,8 @@ def _check_unique(pairs: list[Pair]) -> None:
             f"two recordings have one name, {shown}{more}; rename or move away one of each, or "
             "name the files to convert"
         )
-        raise SettingsError(msg)
+        others = tuple(file for _, same in clashes for file in same)
+        refuse(SetFault(msg, reason="same_name", where=clashes[0][0], others=others))
 
 
 def _relative(root: Path, path: Path) -> str:

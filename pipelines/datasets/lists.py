@@ -8,12 +8,17 @@ together one to one, else they are the ids.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from eventkit.errors import SettingsError
+from pipelines.datasets.faults import Refuse, SetFault, at_once
 
 SPLITS = ("train", "val", "test")
+LINE = "<recording> <frames> <label>"
+MAX_LIST_BYTES = 1 << 28
+"""3,000,000 recordings at 85 characters each."""
+_LONGEST_LINE = 1 << 14
 _FRAMES = re.compile(r"-?[0-9]+")
 _LABEL = re.compile(r"[0-9]{1,9}")
 
@@ -39,28 +44,68 @@ def find_lists(root: Path) -> dict[str, Path]:
     return found
 
 
-def read_list(path: Path, split: str) -> list[Entry]:
+def read_list(path: Path, split: str, *, refuse: Refuse = at_once) -> list[Entry]:
     """Read one list file.
 
-    Raises
-    ------
-    SettingsError
-        For a line that has not three columns or a label that is no number; names file and line.
+    Parameters
+    ----------
+    path : Path
+    split : str
+    refuse : callable
+        Is given a `SetFault` for a line that has not three columns or a label that is no number,
+        for a file without lines, and for one that is too large to be a list; names file and line.
     """
     entries = []
-    for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path, refuse, wanted=LINE):
         cells = line.rsplit(None, 2)
         if len(cells) != 3 or not _FRAMES.fullmatch(cells[1]) or not _LABEL.fullmatch(cells[2]):
-            msg = f"{path}:{number}: expected '<recording> <frames> <label>', got {line.strip()!r}"
-            raise SettingsError(msg)
+            got = shown(line)
+            msg = f"{path}:{number}: expected '{LINE}', got {got}"
+            refuse(SetFault(msg, reason="bad_line", where=f"{path.name}:{number}"))
+            continue
         name = str(PurePosixPath(cells[0].strip().replace("\\", "/")))
         entries.append(Entry(name, int(cells[2]), split, f"{path.name}:{number}"))
     if not entries:
-        msg = f"{path}: expected lines '<recording> <frames> <label>', the file is empty"
-        raise SettingsError(msg)
+        msg = f"{path}: expected lines '{LINE}', the file is empty"
+        refuse(SetFault(msg, reason="bad_line", where=path.name))
     return entries
+
+
+def shown(line: str) -> str:
+    """Return a line as messages show it."""
+    got = line.strip()
+    return f"{got[:200]!r}..." if len(got) > 200 else repr(got)
+
+
+def numbered_lines(path: Path, refuse: Refuse, *, wanted: str) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines that hold anything, in memory for one of them.
+
+    Parameters
+    ----------
+    path : Path
+    refuse : callable
+        Is given a `SetFault` for a file or a line that is too large for a list.
+    wanted : str
+        What a line is to be, for messages.
+    """
+    size = path.stat().st_size
+    if size > MAX_LIST_BYTES:
+        msg = f"{path}: expected a list of at most {MAX_LIST_BYTES:,} bytes, got {size:,}; cut it"
+        refuse(SetFault(msg, reason="bad_line", where=path.name))
+        return
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        number = 0
+        while line := file.readline(_LONGEST_LINE):
+            number += 1
+            if len(line) == _LONGEST_LINE and line[-1] != "\n":
+                msg = (
+                    f"{path}:{number}: expected '{wanted}', got a line of "
+                    f"{_LONGEST_LINE:,} characters or more; is it a list?"
+                )
+                refuse(SetFault(msg, reason="bad_line", where=f"{path.name}:{number}"))
+                return
+            if line.strip():
+                yield number, line
 
 
 def class_names(entries: list[Entry]) -> dict[int, str]:

@@ -68,7 +68,7 @@ def test_three_column_lists_win_over_folders_and_name_missing_clips(tmp_path: Pa
     }
     assert found.classes == {14: "action_001_walk", 66: "action_002_run"}
     assert found.missing == (("action_002_run/gone", "train_label.txt:2"),)
-    assert found.unlisted == 1
+    assert [pair.id for pair in found.unlisted] == ["action_002_run/unlisted"]
 
 
 def test_two_classes_of_one_folder_name_are_named_by_id(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_lists_without_any_recording_say_so(tmp_path: Path) -> None:
     write_recording(tmp_path / "a" / "b", seed=1)
     (tmp_path / "train_label.txt").write_text("x/y 8 0\n")
 
-    with pytest.raises(MissingDataError, match="x/y"):
+    with pytest.raises(SettingsError, match="x/y"):
         discover([tmp_path])
 
 
