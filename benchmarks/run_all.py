@@ -16,8 +16,10 @@ import growth
 import large
 import memory
 import others
+import reader
 import startup
 import surfaces
+import tar
 import text
 import threads
 import voxels
@@ -30,7 +32,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     report = common.Report()
     frames = (counts, voxels, surfaces, differences, others, filters, threads)
-    for subject in (*frames, decoders, aedat4, text, folders):
+    for subject in (*frames, decoders, aedat4, text, folders, tar, reader):
         subject.main(report, rounds=rounds)
     startup.main(report)
     growth.main()

@@ -10,220 +10,164 @@ counts, labels. Names, splits and drops stand in the attributes.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit._optional import require
-from eventkit.errors import DamageError, InvalidEventsError, MissingDataError
-from eventkit.events import Events
+from eventkit.errors import DamageError, MissingDataError
+from eventkit.guarded_array import cure_of
+from eventkit.pack_reader import COLUMNS as COLUMNS
+from eventkit.pack_reader import ENCODING as ENCODING
+from eventkit.pack_reader import RAW_DTYPES as RAW_DTYPES
+from eventkit.pack_reader import Pack as Pack
+from eventkit.pack_reader import StoredClip as StoredClip
+from eventkit.pack_reader import check_version
+from eventkit.samples import encode_json
+from eventkit.stored_clips import Clips, some
 
-ENCODING = {"encoding-type": "eventkit-pack", "encoding-version": "1"}
-COLUMNS = (
-    "window_us",
-    "exposure_us",
-    "rgb_index",
-    "binned",
-    "clipped",
-    "decoded",
-    "label",
-    "has_events",
-    "has_rgb",
-)
+STORE_VERSION = 1
+"""Of the plan and the receipts; the packs have `eventkit.pack_reader.PACK_VERSION`."""
 
-RAW_DTYPES = {"x": "u2", "y": "u2", "t": "i8", "p": "i1"}
+_HIDDEN = ".eventkit"
+_AGAIN = "run the same `eventkit convert` again"
 
 
 @dataclass(frozen=True, slots=True)
-class StoredClip:
-    """One clip read back; the arrays of `eventkit.clips.Clip` and the facts of the data set."""
+class PackReceipt:
+    """What a finished pack says of itself: ``files`` have path, bytes and sha256."""
 
-    events: NDArray[Any]
-    rgb: NDArray[np.uint8] | None
-    encoded: tuple[bytes, ...] | None
-    diff_events: NDArray[Any] | None
-    diff_rgb: NDArray[Any] | None
-    columns: dict[str, Any]
-    facts: dict[str, Any]
-    _raw: Callable[[], Events] | None = None
+    clips: int
+    files: list[dict[str, Any]]
 
-    @property
-    def raw_events(self) -> Events:
-        """The events of the clip, in its windows or not; read when asked for.
-
-        Raises
-        ------
-        MissingDataError
-            If the store was made without ``--raw-events``.
-        """
-        if self._raw is None:
-            msg = "this store holds no events, only frames; convert again with --raw-events"
-            raise MissingDataError(msg)
-        return self._raw()
+    def check(self, store: Path, pack: Path) -> None:
+        """Raise `DamageError` unless the metadata of the pack is as it was written."""
+        for entry in self.files:
+            path = store / entry["path"]
+            if path.name != "zarr.json" or "sha256" not in entry:
+                continue
+            if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+                msg = f"{path}: expected the bytes of its receipt, got others; {cure_of(pack)}"
+                raise DamageError(msg)
 
 
-class Pack:
-    """One pack opened for reading."""
+class Store(Clips):
+    """All clips of the packs of a store; packs are opened when a clip of theirs is asked for.
 
-    def __init__(self, path: Path) -> None:
-        zarr = require("zarr", extra="zarr", purpose="reading the store")
-        if not (path / "zarr.json").is_file():
-            msg = f"{path}: expected a Zarr group, found none; run `eventkit convert` again"
-            raise DamageError(msg)
-        self.path = path
-        with _damage_of(path):
-            group = zarr.open_group(str(path), mode="r", zarr_format=3)
-            self.attributes: dict[str, Any] = dict(group.attrs)
-        if any(self.attributes.get(key) != value for key, value in ENCODING.items()):
-            msg = f"{path}: expected {ENCODING}, got another layout or version"
-            raise DamageError(msg)
-        with _damage_of(path):
-            # Opening an array reads its metadata from the disk: once, not once a clip.
-            self._arrays = dict(group.arrays())
-            self._columns = {name: self._arrays[name][...] for name in COLUMNS}
-            if "rgb_bytes" in self._arrays:
-                self._offsets = self._arrays["rgb_offsets"][...]
-                self._slots = self._arrays["rgb_slot"][...]
-            if "raw_t" in self._arrays:
-                self._raw_offsets = self._arrays["raw_offsets"][...]
-            self.facts: list[dict[str, Any]] = self.attributes["clips"]
+    Parameters
+    ----------
+    path : Path
+    names : list of str
+        Of the packs.
+    receipts : mapping, optional
+        Name -> receipt, which has the number of clips and the hashes of the metadata.
+    classes : mapping, optional
+        Class id -> name.
+    """
 
-    def __len__(self) -> int:
-        return len(self.facts)
-
-    def clip(self, i: int, *, with_diffs: bool = True) -> StoredClip:
-        """Read clip ``i``: one inner chunk of each array, the differences only if wanted."""
-        wanted = ("rgb", "diff_events", "diff_rgb") if with_diffs else ("rgb",)
-        with _damage_of(self.path):
-            read = {name: self._arrays[name][i] for name in wanted if name in self._arrays}
-            events = self._arrays["events"][i]
-            encoded = self._images(i) if "rgb_bytes" in self._arrays else None
-        return StoredClip(
-            events,
-            read.get("rgb"),
-            encoded,
-            read.get("diff_events"),
-            read.get("diff_rgb"),
-            {name: values[i] for name, values in self._columns.items()},
-            self.facts[i],
-            partial(self._events, i) if "raw_t" in self._arrays else None,
-        )
-
-    def _events(self, i: int) -> Events:
-        """Return the events of a clip, checked anew."""
-        with _damage_of(self.path):
-            span = slice(int(self._raw_offsets[i]), int(self._raw_offsets[i + 1]))
-            columns = {name: self._arrays[f"raw_{name}"][span] for name in RAW_DTYPES}
-        try:
-            return Events(**columns)
-        except InvalidEventsError as err:
-            msg = f"{self.path} is damaged, clip {i}: {err}"
-            raise DamageError(msg) from err
-
-    def _images(self, i: int) -> tuple[bytes, ...]:
-        """Return the T image files of a clip; a repeated one is read once."""
-        found: dict[int, bytes] = {}
-        for slot in {int(slot) for slot in self._slots[i]}:
-            span = slice(int(self._offsets[slot]), int(self._offsets[slot + 1]))
-            found[slot] = self._arrays["rgb_bytes"][span].tobytes()
-        return tuple(found[int(slot)] for slot in self._slots[i])
-
-
-@contextmanager
-def _damage_of(path: Path) -> Iterator[None]:
-    """Name the pack where a checksum or the metadata is wrong; Zarr's own errors name no file."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, RuntimeError) as err:
-        msg = f"{path} is damaged ({err}); `eventkit verify` names the file"
-        raise DamageError(msg) from err
-
-
-class Store:
-    """All finished packs of a store, as one sequence of clips."""
-
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self.path = path
-        self.names = names
+    def __init__(
+        self,
+        path: Path,
+        names: list[str],
+        *,
+        receipts: Mapping[str, PackReceipt] | None = None,
+        classes: Mapping[int, str] | None = None,
+    ) -> None:
+        self.path, self.names = path, names
+        self.classes = dict(classes or {})
+        self._receipts = dict(receipts or {})
         self._packs: dict[str, Pack] = {}
-        self._lengths = [len(self.pack(name)) for name in names]
-
-    def __len__(self) -> int:
-        return sum(self._lengths)
+        lengths = [
+            self._receipts[n].clips if n in self._receipts else len(self.pack(n)) for n in names
+        ]
+        self._ends = np.cumsum([0, *lengths])
+        super().__init__(self, range(int(self._ends[-1])))
 
     def pack(self, name: str) -> Pack:
-        """Return a pack by name."""
+        """Return a pack by name; its metadata, which has no checksum, is hashed the first time."""
         if name not in self._packs:
-            self._packs[name] = Pack(self.path / f"{name}.zarr")
+            path = self.path / f"{name}.zarr"
+            receipt = self._receipts.get(name)
+            if receipt is not None:
+                receipt.check(self.path, path)
+            opened = Pack(path)
+            if receipt is not None and len(opened) != receipt.clips:
+                msg = f"{path}: expected {receipt.clips} clips, got {len(opened)}; {cure_of(path)}"
+                raise DamageError(msg)
+            self._packs[name] = opened
         return self._packs[name]
 
-    def __getitem__(self, i: int) -> StoredClip:
-        position = i + len(self) if i < 0 else i
-        for name, length in zip(self.names, self._lengths, strict=True):
-            if 0 <= position < length:
-                return self.pack(name).clip(position)
-            position -= length
-        msg = f"clip {i} of {len(self)}"
-        raise IndexError(msg)
+    def clip_at(self, place: int) -> StoredClip:
+        """Return a clip by its place among all of the store."""
+        position = int(np.searchsorted(self._ends, place, side="right")) - 1
+        return self.pack(self.names[position]).clip(place - int(self._ends[position]))
 
-    def __iter__(self) -> Iterator[StoredClip]:
-        return (self[i] for i in range(len(self)))
+    @cached_property
+    def all_facts(self) -> list[dict[str, Any]]:
+        """What is noted of every clip; opens every pack."""
+        return [facts for name in self.names for facts in self.pack(name).facts]
+
+    @cached_property
+    def all_labels(self) -> NDArray[np.int64]:
+        """(N,) class ids of every clip; opens every pack."""
+        parts = [self.pack(name).labels for name in self.names]
+        return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(path: str | Path, *, partial: bool = False) -> Store:
     """Open a store that `eventkit convert` wrote; clips are read when asked for.
 
     Every file of every pack must be there at its recorded size: Zarr reads a missing chunk as
     zeros, which would look like "no events".
 
+    Parameters
+    ----------
+    path : str or Path
+    partial : bool
+        Open what is finished of a store that is not.
+
     Raises
     ------
     MissingDataError
-        If it is no store or a pack is not finished.
+        If it is no store or, without ``partial``, not finished; says what is missing.
     DamageError
         If a file is missing or has another size.
+    UnsupportedFormatError
+        If a newer version wrote it.
+
+    Examples
+    --------
+    ::
+
+        store = eventkit.open_store("store")
+        store                                   # how many, which splits and classes, of what shape
+        clip = store[0]                         # or store["train/walk/0001"][0], store[-10:]
+        clip.label_name, clip.window_us, clip.events.shape, clip.pictures[0]
+        for clip in store.select(split="train", label="walk"):
+            ...
     """
     folder = Path(path)
-    plan = folder / ".eventkit" / "plan.json"
-    if not plan.is_file():
-        msg = f"{folder}: expected a store of `eventkit convert`, found no .eventkit/plan.json"
-        raise MissingDataError(msg)
-    identity, packs = _read_entries(plan, "packs")
-    names = [str(pack["name"]) for pack in packs]
-    finished = []
-    for name in names:
-        receipt = folder / ".eventkit" / "receipts" / f"{name}.json"
-        if not receipt.is_file():
-            msg = f"{folder}: pack {name} is not finished; run the same `eventkit convert` again"
-            raise MissingDataError(msg)
-        owner, files = _read_entries(receipt, "files")
-        if owner != identity:
-            msg = f"{folder}: pack {name} is of another plan; run the same `eventkit convert` again"
-            raise DamageError(msg)
-        check_files(folder, files)
-        if files:
-            finished.append(name)
-    return Store(folder, finished)
-
-
-def _read_entries(path: Path, key: str) -> tuple[str | None, list[dict[str, Any]]]:
-    """Return the plan id and a list of objects from a JSON file of ours."""
-    try:
-        content = json.loads(path.read_bytes())
-        entries = content[key]
-        if not all(isinstance(entry, dict) for entry in entries):
-            raise TypeError(key)
-    except (ValueError, KeyError, TypeError) as err:
-        msg = f"{path}: expected a JSON object with {key!r}, got a damaged file; convert again"
-        raise DamageError(msg) from err
-    return content.get("plan_id"), list(entries)
+    plan = _read_plan(folder)
+    receipts: dict[str, PackReceipt] = {}
+    unfinished = []
+    for pack in plan["packs"]:
+        receipt = _read_receipt(folder, str(pack["name"]), plan.get("plan_id"))
+        if receipt is None:
+            unfinished.append(pack)
+        else:
+            check_files(folder, receipt.files)
+            receipts[str(pack["name"])] = receipt
+    if unfinished and not partial:
+        raise _not_finished(folder, unfinished, len(plan["packs"]))
+    classes = {int(label): str(name) for label, name in plan.get("classes", {}).items()}
+    names = [name for name, receipt in receipts.items() if receipt.files]
+    return Store(folder, names, receipts=receipts, classes=classes)
 
 
 def check_files(folder: Path, files: list[dict[str, Any]]) -> None:
@@ -233,5 +177,72 @@ def check_files(folder: Path, files: list[dict[str, Any]]) -> None:
         size = file.stat().st_size if file.is_file() else None
         if size != entry["bytes"]:
             got = "it is missing" if size is None else f"got {size}"
-            msg = f"{file}: expected {entry['bytes']} bytes, {got}; run `eventkit verify {folder}`"
+            msg = (
+                f"{file}: expected {entry['bytes']} bytes, {got}; run `eventkit verify {folder}`, "
+                "or the same `eventkit convert`, which makes its pack anew"
+            )
             raise DamageError(msg)
+
+
+def _not_finished(folder: Path, unfinished: list[dict[str, Any]], packs: int) -> MissingDataError:
+    names = some([str(pack["name"]) for pack in unfinished])
+    clips = sum(int(pack.get("clips", 0)) for pack in unfinished)
+    msg = (
+        f"{folder}: expected a finished store, {len(unfinished)} of {packs} packs ({names}) with "
+        f"{clips:,} clips are missing; {_AGAIN}, or take what is there with "
+        "open_store(path, partial=True)"
+    )
+    return MissingDataError(msg)
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    path = folder / _HIDDEN / "plan.json"
+    if not path.is_file():
+        scanned = (folder / _HIDDEN / "scan.jsonl").is_file()
+        got = f"only its scan; {_AGAIN}" if scanned else "no .eventkit/plan.json"
+        msg = f"{folder}: expected a store of `eventkit convert`, found {got}"
+        raise MissingDataError(msg)
+    plan = _read_object(path)
+    version = plan.get("version", STORE_VERSION)
+    if isinstance(version, int):  # before the rest, which may be of another form
+        check_version(path, version, known=STORE_VERSION)
+    _check_entries(path, plan, "packs", {"name"})
+    return plan
+
+
+def _read_receipt(folder: Path, name: str, plan_id: str | None) -> PackReceipt | None:
+    """Return the receipt of a pack, None if it is not finished."""
+    path = folder / _HIDDEN / "receipts" / f"{name}.json"
+    if not path.is_file():
+        return None
+    content = _read_object(path)
+    _check_entries(path, content, "files", {"path", "bytes"})
+    if content.get("plan_id") != plan_id:
+        msg = f"{folder}: pack {name} is of another plan; {_AGAIN}"
+        raise DamageError(msg)
+    return PackReceipt(int(content.get("clips", 0)), content["files"])
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise TypeError(path)
+    except (ValueError, TypeError, RecursionError) as err:
+        msg = f"{path}: expected a JSON object, got a damaged file; {_AGAIN}"
+        raise DamageError(msg) from err
+    return content
+
+
+def _check_entries(path: Path, content: dict[str, Any], key: str, needed: set[str]) -> None:
+    """Refuse a plan or receipt that is not as it was sealed, or has no such list."""
+    entries = content.get(key)
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    digest = hashlib.sha256(encode_json(rest)).hexdigest()
+    if (
+        content.get("digest", digest) != digest
+        or not isinstance(entries, list)
+        or not all(isinstance(entry, dict) and needed <= entry.keys() for entry in entries)
+    ):
+        msg = f"{path}: expected {key!r} in it as they were written, got a damaged file; {_AGAIN}"
+        raise DamageError(msg)

@@ -1,8 +1,7 @@
-"""The commands ``convert``, ``shard``, ``verify``: options in, one function, a summary out."""
+"""The commands ``convert`` and ``shard``: options in, one function, a summary out."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,23 +9,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventkit._optional import check_installed
-from eventkit.cli.options import BOX, RGB_TIME_UNIT, SIZE, read_options
+from eventkit.cli.options import BOX, RGB_OFFSET, RGB_TIME_UNIT, SIZE, read_options
 from eventkit.cli.run import GO_ON, exit_codes
+from eventkit.cli.text import echo
 from eventkit.clip_settings import ClipSettings
+from eventkit.errors import SettingsError
 from eventkit.homography import load_homography
 from eventkit.representations import COUNT_DTYPES
 from eventkit.samples import CODECS
 from pipelines.datasets.discover import LAYOUTS
-from pipelines.executors import EXECUTORS, RunSettings, open_pool
+from pipelines.datasets.named import named_sets
+from pipelines.datasets.splits import SPLIT_METHODS, SplitRule
+from pipelines.datasets.tonic_sets import PREFIX as TONIC
+from pipelines.executors import EXECUTORS, RunSettings, checked_name
 
 if TYPE_CHECKING:
     from pipelines.convert import Outcome
 
 QUARANTINED = 3
-_LIBRARIES = ("zarr", "google_crc32c", "PIL", "rich")
+LIBRARIES = ("zarr", "google_crc32c", "PIL", "rich")
 
 
-class _Percent(click.ParamType):
+class Percent(click.ParamType):
+    """A share like 1%, or 1."""
+
     name = "N%"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
@@ -36,10 +42,28 @@ class _Percent(click.ParamType):
         return float(match[1])
 
 
-def _run_options(command: Any) -> Any:
+class _Executor(click.ParamType):
+    name = "executor"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        try:
+            return checked_name(str(value))
+        except SettingsError as err:
+            self.fail(str(err), param, ctx)
+
+
+def run_options(command: Any) -> Any:
+    """Add how a command runs its tasks."""
     for option in (
         click.option("--workers", type=click.IntRange(min=1), help="Default: all processors."),
-        click.option("--executor", type=click.Choice(EXECUTORS), default="auto", show_default=True),
+        click.option(
+            "--executor",
+            type=_Executor(),
+            default="auto",
+            show_default=True,
+            metavar="|".join((*EXECUTORS, "tcp://HOST:PORT", "tls://HOST:PORT")),
+            help="An address is that of a dask scheduler.",
+        ),
     ):
         command = option(command)
     return command
@@ -76,7 +100,7 @@ def _run_options(command: Any) -> Any:
     help="With --windows rgb: the whole interval, or the exposure only.",
 )
 @click.option("--diffs/--no-diffs", default=True, help="Store frame differences.")
-@click.option("--rgb-offset-us", type=int, default=0, help="Added to RGB times.")
+@RGB_OFFSET
 @click.option(
     "--homography",
     type=click.Path(path_type=Path),
@@ -104,6 +128,31 @@ def _run_options(command: Any) -> Any:
 @RGB_TIME_UNIT
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True)
 @click.option(
+    "--dataset",
+    metavar="NAME",
+    help=f"A published set: {', '.join(named_sets())}.  [default: told by the names of its files]",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="With tonic:NAME as RAW: where tonic keeps its sets (its save_to).",
+)
+@click.option(
+    "--split-by",
+    metavar="RULE",
+    help="What stays in one split: the level of a folder in the path (1, 2, ...), or a regular "
+    "expression whose group names it, as '(subject[0-9]+)'.  [default: the recording]",
+)
+@click.option(
+    "--split",
+    type=click.Choice(SPLIT_METHODS),
+    default="hash",
+    show_default=True,
+    help="Where no list or folder says it: by hash, so that new data moves nothing, or the same "
+    "shares of every class.",
+)
+@click.option(
     "--on-error",
     type=click.Choice(["raise", "skip", "repair"]),
     default="raise",
@@ -111,13 +160,28 @@ def _run_options(command: Any) -> Any:
     help="raise: set the recording aside; skip, repair: keep what is whole.",
 )
 @click.option("--strict", is_flag=True, help="Stop at the first bad recording.")
-@click.option("--max-bad", type=_Percent(), default="100%", help="Fail if more recordings are bad.")
-@_run_options
+@click.option("--max-bad", type=Percent(), default="100%", help="Fail if more recordings are bad.")
+@click.option(
+    "--retry-quarantined",
+    is_flag=True,
+    help="Look again at recordings that were set aside; what is finished stays as it is.",
+)
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Take over from another store, of the same settings, the recordings that are the same.",
+)
+@run_options
 @exit_codes(go_on=GO_ON)
 def convert(
     sources: tuple[Path, ...],
     out: Path,
     layout: Any,
+    dataset: str | None,
+    root: Path | None,
+    split_by: str | None,
+    split: Any,
     on_error: Any,
     sensor_size: tuple[int, int] | None,
     time_unit: Any,
@@ -127,6 +191,8 @@ def convert(
     format: str | None,
     strict: bool,
     max_bad: float,
+    retry_quarantined: bool,
+    reuse: Path | None,
     executor: str,
     workers: int | None,
     filters: tuple[str, ...],
@@ -137,15 +203,18 @@ def convert(
 
     Understands list files (`<class>/<recording> <frames> <label>`), class folders with or without
     train/ val/ test/ above them, event files with an image, video or image folder of the same
-    name, and AEDAT4 files that hold both. Prints what it understood before it starts.
+    name, AEDAT4 files that hold both, and published sets as they are unpacked (see --dataset).
+    Prints what it understood before it starts. RAW may be tonic:NAME, any set of tonic: its files
+    stand in --root FOLDER, and nothing is downloaded.
 
     Events pass --crop, --filter, --downsample and --size in this order before clips are cut; RGB
     stays as it is unless --homography brings it to the same grid.
     """
-    check_installed(_LIBRARIES, extra="pipelines", purpose="eventkit convert")
+    check_installed(LIBRARIES, extra="pipelines", purpose="eventkit convert")
     from pipelines.convert import convert_raw
-    from pipelines.scan import ReadSettings
+    from pipelines.opening import ReadSettings
 
+    sources, dataset = _of_tonic(sources, dataset, root)
     outcome = convert_raw(
         sources,
         out,
@@ -164,25 +233,49 @@ def convert(
             format=format,
         ),
         layout=layout,
+        rule=SplitRule(by=split_by, method=split),
         run=RunSettings(executor=executor, workers=workers, strict=strict, max_bad=max_bad),
-        say=click.echo,
+        say=echo,
+        retry=retry_quarantined,
+        dataset=dataset,
+        reuse=reuse,
     )
     if outcome.did_nothing:
-        click.echo(f"{out}: finished before, nothing to do")
+        echo(f"{out}: finished before, nothing to do")
     both = outcome.totals.get("both", 0)
-    click.echo(f"{out}: {outcome.clips:,} clips, {both:,} with events and RGB")
-    click.echo(f"  {_balance(outcome)}")
+    echo(f"{out}: {outcome.clips:,} clips, {both:,} with events and RGB")
+    echo(f"  {_balance(outcome)}")
     for note in outcome.notes:
-        click.echo(f"  note: {note}")
+        echo(f"  note: {note}")
     if not outcome.quarantine:
         return 0
     click.secho(f"{len(outcome.quarantine)} recordings set aside:", fg="yellow", err=True)
     for bad in outcome.quarantine[:10]:
         at = f" (byte {bad['offset']})" if bad["offset"] is not None else ""
         file = "" if bad["file"] is None else f"{bad['file']}: "
-        click.echo(f"  {bad['recording']}: {bad['reason']}: {file}{bad['message']}{at}", err=True)
-    click.echo(f"  all of them: {out}/.eventkit/quarantine.jsonl", err=True)
+        echo(f"  {bad['recording']}: {bad['reason']}: {file}{bad['message']}{at}", err=True)
+    echo(f"  all of them: {out}/.eventkit/quarantine.jsonl", err=True)
+    echo("  once they are mended: the same command with --retry-quarantined", err=True)
     return QUARANTINED
+
+
+def _of_tonic(
+    sources: tuple[Path, ...], dataset: str | None, root: Path | None
+) -> tuple[tuple[Path, ...], str | None]:
+    """Return sources and set, where tonic:NAME stands among the sources."""
+    names = [str(source) for source in sources if str(source).startswith(TONIC)]
+    if not names:
+        if root is not None:
+            msg = f"expected tonic:NAME as RAW with --root, got {sources[0]}; leave --root out"
+            raise SettingsError(msg)
+        return sources, dataset
+    if len(sources) > 1 or dataset is not None:
+        msg = f"expected {names[0]} alone, got RAW or --dataset beside it; convert each apart"
+        raise SettingsError(msg)
+    if root is None:
+        msg = f"{names[0]}: expected --root FOLDER, where tonic keeps its sets, got none"
+        raise SettingsError(msg)
+    return (root,), names[0]
 
 
 def _matrix(path: Path) -> tuple[float, ...]:
@@ -204,11 +297,17 @@ def _balance(outcome: Outcome) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default="shards", show_default=True)
 @click.option("--codec", type=click.Choice(CODECS), default="npy.gz", show_default=True)
 @click.option("--with-diffs", is_flag=True, help="Also write the differences as members.")
-@click.option("--num-shards", type=click.IntRange(min=1), help="A split; default by size.")
+@click.option("--num-shards", type=click.IntRange(min=1), help="Shards of every split.")
 @click.option(
-    "--shard-bytes", type=click.IntRange(min=1 << 16), default=256 << 20, show_default=True
+    "--shard-bytes",
+    type=click.IntRange(min=1 << 16),
+    help="Size of a shard.  [default: at most 256 MiB, and up to 64 shards of 64 samples each]",
 )
-@_run_options
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of samples.")
+@click.option(
+    "--md5/--no-md5", default=True, help="The md5 that wids lists; raw codecs are slower with it."
+)
+@run_options
 @exit_codes(go_on=GO_ON)
 def shard(
     store: Path,
@@ -216,51 +315,38 @@ def shard(
     codec: str,
     with_diffs: bool,
     num_shards: int | None,
-    shard_bytes: int,
+    shard_bytes: int | None,
+    seed: int,
+    md5: bool,
     executor: str,
     workers: int | None,
 ) -> None:
     """Write the clips of STORE as deterministic WebDataset tars."""
-    check_installed(_LIBRARIES, extra="pipelines", purpose="eventkit shard")
+    check_installed(LIBRARIES, extra="pipelines", purpose="eventkit shard")
     from pipelines.shard import shard_store
-    from pipelines.shard_task import ShardSettings
+    from pipelines.shard_count import shard_notes
+    from pipelines.shard_settings import ShardSettings
 
     manifest, did_nothing = shard_store(
         store,
         out,
         settings=ShardSettings(
-            codec=codec, with_diffs=with_diffs, num_shards=num_shards, shard_bytes=shard_bytes
+            codec=codec,
+            with_diffs=with_diffs,
+            num_shards=num_shards,
+            shard_bytes=shard_bytes,
+            seed=seed,
+            md5=md5,
         ),
         run=RunSettings(executor=executor, workers=workers),
     )
     if did_nothing:
-        click.echo(f"{out}: finished before, nothing to do")
+        echo(f"{out}: finished before, nothing to do")
     for split, facts in manifest["splits"].items():
-        click.echo(
+        echo(
             f"{out}/{split}: {facts['samples']:,} samples in {facts['shards']:,} shards, "
             f"{facts['bytes']:,} bytes"
         )
-    click.echo(f"{out}/manifest.json: plan {manifest['plan_id'][:12]}")
-
-
-@click.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path), default="shards")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_run_options
-def verify(folder: Path, as_json: bool, executor: str, workers: int | None) -> None:
-    """Check every byte and count of a shards FOLDER, or of a store."""
-    check_installed(_LIBRARIES, extra="pipelines", purpose="eventkit verify")
-    from pipelines.receipts import HIDDEN
-    from pipelines.verify import require_undamaged, verify_shards, verify_store
-
-    is_store = (folder / HIDDEN / "plan.json").is_file() and (folder / HIDDEN / "packs").is_dir()
-    if is_store:
-        problems, totals = verify_store(folder)
-    else:
-        with open_pool(executor, workers=workers) as pool:
-            problems, totals = verify_shards(folder, pool)
-    if as_json:
-        click.echo(json.dumps({"ok": not problems, "problems": problems, "totals": totals}))
-    require_undamaged(problems, folder)
-    if not as_json:
-        click.echo(f"{folder}: whole; " + ", ".join(f"{n:,} {name}" for name, n in totals.items()))
+    for note in shard_notes(manifest):
+        echo(f"  note: {note}")
+    echo(f"{out}/manifest.json: plan {manifest['plan_id'][:12]}")

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eventkit.atomic import write_atomic
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.readers import readers
-from eventkit.samples import encode_json
+from pipelines.choice import choose
 from pipelines.datasets.discover import Discovery, Layout, discover
-from pipelines.executors import Pool, RunSettings, open_pool
+from pipelines.datasets.splits import SplitRule
+from pipelines.deaths import convert_without_deadly
+from pipelines.executors import Pool, RunSettings, Site, open_pool
 from pipelines.lock import locked
-from pipelines.pack_task import PackJob, convert_pack
-from pipelines.plan import freeze, settings_dict
+from pipelines.opening import ReadSettings, check_options, for_set
+from pipelines.origin import note_origin
+from pipelines.pack_task import PackJob, convert_pack, load_entries
+from pipelines.plan import freeze, pack_file, refuse_other_settings, settings_dict
 from pipelines.progress import progress
+from pipelines.quarantine import check_max_bad, collect_quarantine, quarantined, revise
 from pipelines.receipts import (
-    HIDDEN,
     read_json,
     read_plan,
     read_receipt,
     receipt_path,
-    remove_temporaries,
 )
-from pipelines.scan import ReadSettings, ScanJob, raise_fault, scan_all
+from pipelines.reuse import Lender, open_lender, tell_reuse
+from pipelines.scan import ScanJob, input_files, raise_fault, scan_all
 from pipelines.scan_notes import scan_notes
 
 
@@ -54,10 +58,18 @@ def convert_raw(
     clip: ClipSettings,
     read: ReadSettings,
     layout: Layout,
+    rule: SplitRule,
     run: RunSettings,
     say: Callable[[str], None],
+    retry: bool = False,
+    dataset: str | None = None,
+    reuse: Path | None = None,
 ) -> Outcome:
     """Raw recordings to a Zarr store: scan, plan, convert.
+
+    With ``retry`` what an earlier run set aside is looked at again; see `pipelines.quarantine`.
+    ``dataset`` names a published set; see `pipelines.datasets.discover.discover`. ``reuse`` is a
+    store from which to take what would come out the same; see `pipelines.reuse`.
 
     Raises
     ------
@@ -66,26 +78,63 @@ def convert_raw(
     LockedError
         If another run works on the store.
     """
-    _check_outside(store, sources)
-    _check_format(read)
-    found = discover(sources, layout=layout)
+    found, read = understand(sources, store, read=read, layout=layout, rule=rule, dataset=dataset)
     describe(found, say)
+    executor, why = choose(found, run)
+    if why:
+        say(f"  executor: {executor} ({why})")
+    settings = settings_dict(clip, read, layout)
+    lender = None if reuse is None else open_lender(reuse, settings, out=store)
     with locked(store):
-        remove_temporaries(store)
-        had_plan = read_plan(store) is not None
+        old = read_plan(store)
+        if old is not None:
+            refuse_other_settings(store, old, settings)
+        again = quarantined(store, old) if retry and old is not None else []
         jobs = [ScanJob(str(found.root), spec, clip, read) for spec in found.recordings]
-        with open_pool(run.executor, workers=run.workers, tasks=len(jobs)) as pool:
-            scans = scan_all(jobs, store, pool, strict=run.strict)
-            plan = freeze(store, settings_dict(clip, read, layout), found, scans)
+        site = Site(folder=store.resolve(), inputs=_some_inputs(found))
+        with open_pool(executor, workers=run.workers, tasks=len(jobs), site=site) as pool:
+            names = {entry["recording"] for entry in again}
+            scans = scan_all(jobs, store, pool, strict=run.strict, again=names, reuse=reuse)
+            if old is not None and again:
+                how = PackJob(str(found.root), str(store.resolve()), "", old["plan_id"], clip, read)
+                plan = revise(store, old, settings, found, scans, job=how, pool=pool)
+                left = len(quarantined(store, plan))
+                say(f"  looked again at {len(again):,} recordings: {left:,} stay set aside")
+            else:
+                plan = freeze(store, settings, found, scans)
+            note_origin(store, found.root)
             total = len(found.recordings) + len(found.missing)
             _stop_if_strict(plan["quarantine"], run)
-            _check_max_bad(len(plan["quarantine"]), total, run)
-            did_work = _run_packs(found.root, store, plan, clip, read, run, pool)
+            bad = collect_quarantine(store, plan)
+            check_max_bad(store, len(bad), total, max_bad=run.max_bad)
+            how = PackJob(str(found.root), str(store.resolve()), "", plan["plan_id"], clip, read)
+            todo = pack_jobs(store, plan, how, lender)
+            if lender is not None:
+                sizes = {pack["name"]: pack["recordings"] for pack in plan["packs"]}
+                tell_reuse(lender, [(job.loan, sizes[job.name]) for job in todo], say)
+            did_work = _run_packs(plan, todo, run, pool)
         bad = collect_quarantine(store, plan)
-        _check_max_bad(len(bad), total, run)
+        check_max_bad(store, len(bad), total, max_bad=run.max_bad)
     outcome = _convert_outcome(store, plan, bad, scans)
-    outcome.did_nothing = had_plan and not did_work
+    outcome.did_nothing = old is not None and not again and not did_work
     return outcome
+
+
+def understand(
+    sources: Sequence[Path],
+    store: Path,
+    *,
+    read: ReadSettings,
+    layout: Layout,
+    rule: SplitRule,
+    dataset: str | None,
+) -> tuple[Discovery, ReadSettings]:
+    """Return what the sources are and how to read them; refuses what cannot be."""
+    _check_outside(store, sources)
+    _check_format(read)
+    found = discover(sources, layout=layout, rule=rule, dataset=dataset)
+    check_options(found.root, found.recordings, read)
+    return found, for_set(read, found)
 
 
 def describe(found: Discovery, say: Callable[[str], None]) -> None:
@@ -100,6 +149,8 @@ def describe(found: Discovery, say: Callable[[str], None]) -> None:
     )
     splits = Counter(r.split for r in found.recordings)
     say(f"{found.root}: {len(found.recordings):,} recordings ({found.layout})")
+    for note in found.notes:
+        say(f"  {note}")
     say("  files: " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(sides.items())))
     labels = ", ".join(found.classes[label] for label in sorted(found.classes)[:8])
     more = ", ..." if len(found.classes) > 8 else ""
@@ -113,7 +164,8 @@ def describe(found: Discovery, say: Callable[[str], None]) -> None:
     if found.recordings and not any(r.events for r in found.recordings):
         say("  no event file found: a folder of images is taken for the frames of one recording")
     if found.unlisted:
-        say(f"  left out: {found.unlisted:,} recordings that no list file names")
+        why = "no list file names" if found.named is None else f"{found.named.title} does not name"
+        say(f"  left out: {len(found.unlisted):,} recordings that {why}")
     if found.unknown:
         kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in found.unknown.items())
         say(f"  left out: files that no reader knows ({kinds})")
@@ -137,45 +189,40 @@ def _check_format(read: ReadSettings) -> None:
         raise SettingsError(msg)
 
 
-def _run_packs(
-    root: Path,
-    store: Path,
-    plan: dict[str, Any],
-    clip: ClipSettings,
-    read: ReadSettings,
-    run: RunSettings,
-    pool: Pool,
-) -> bool:
-    """Convert the packs that have no receipt; returns whether there were any."""
-    identity = plan["plan_id"]
-    todo = [p for p in plan["packs"] if read_receipt(store, p["name"], plan_id=identity) is None]
-    jobs = [
-        PackJob(str(root), str(store.resolve()), pack["name"], plan["plan_id"], clip, read)
-        for pack in todo
-    ]
-    clips = {pack["name"]: pack["clips"] for pack in todo}
-    with progress("convert", sum(clips.values()), "clips") as bar:
-        for job, receipt in pool.run(convert_pack, jobs):
+def pack_jobs(
+    store: Path, plan: dict[str, Any], how: PackJob, lender: Lender | None
+) -> list[PackJob]:
+    """Return a job for every pack that has no receipt; ``how`` is one without a name."""
+    jobs = []
+    for pack in plan["packs"]:
+        name = pack["name"]
+        if read_receipt(store, name, plan_id=plan["plan_id"]) is None:
+            loan = None if lender is None else lender.loan(load_entries(pack_file(store, name)))
+            jobs.append(replace(how, name=name, loan=loan))
+    return jobs
+
+
+def _run_packs(plan: dict[str, Any], jobs: list[PackJob], run: RunSettings, pool: Pool) -> bool:
+    """Convert packs; returns whether there were any."""
+    clips = {pack["name"]: pack["clips"] for pack in plan["packs"]}
+    deadly = partial(convert_without_deadly, pool)
+    with progress("convert", sum(clips[job.name] for job in jobs), "clips") as bar:
+        for job, receipt in pool.run(convert_pack, jobs, died=deadly):
             bar.advance(clips[job.name])
             _stop_if_strict(receipt["quarantine"], run)
     return bool(jobs)
 
 
+def _some_inputs(found: Discovery) -> tuple[Path, ...]:
+    """Return the first and the last file, for workers to show that they see the raw folder."""
+    ends = (found.recordings[:1], found.recordings[-1:])
+    files = [file for specs in ends for spec in specs for file in input_files(found.root, spec)]
+    return tuple(sorted({*files[:1], *files[-1:]}))
+
+
 def _stop_if_strict(quarantine: list[dict[str, Any]], run: RunSettings) -> None:
     if run.strict and quarantine:
         raise_fault(quarantine[0])
-
-
-def _check_max_bad(bad: int, total: int, run: RunSettings) -> None:
-    if total and 100 * bad / total > run.max_bad:
-        msg = f"{bad} of {total} recordings are bad, more than --max-bad {run.max_bad:g}%"
-        raise TooManyBadError(msg)
-
-
-class TooManyBadError(SettingsError):
-    """More quarantined recordings than ``--max-bad`` allows."""
-
-    exit_code = 3
 
 
 def _convert_outcome(
@@ -217,17 +264,3 @@ def _convert_outcome(
     notes.extend(scan_notes(scans, store))
     mass = plan["settings"]["mass"]
     return Outcome(clips, dict(totals), dict(dropped), bad, notes=notes, mass=mass)
-
-
-def collect_quarantine(store: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Join what the scan and the packs set aside, and write ``quarantine.jsonl``."""
-    bad = list(plan["quarantine"])
-    for pack in plan["packs"]:
-        receipt = read_json(receipt_path(store, pack["name"]))
-        bad.extend(receipt["quarantine"] if receipt else [])
-    bad.sort(key=lambda entry: str(entry["recording"]))
-    path = store / HIDDEN / "quarantine.jsonl"
-    data = b"".join(encode_json(entry) + b"\n" for entry in bad)
-    if not path.is_file() or path.read_bytes() != data:
-        write_atomic(path, data)
-    return bad

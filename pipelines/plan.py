@@ -7,20 +7,23 @@ relative path and content, its label and split; no absolute path, time or versio
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from eventkit.atomic import write_atomic
 from eventkit.clip_settings import ClipSettings
-from eventkit.errors import SettingsError
+from eventkit.errors import DamageError, SettingsError
+from eventkit.pack_reader import check_version
 from eventkit.samples import encode_json
+from eventkit.store import STORE_VERSION
 from pipelines.datasets.discover import Discovery, RecordingSpec
-from pipelines.receipts import HIDDEN, read_plan
-from pipelines.scan import ReadSettings, raw_clip_bytes
+from pipelines.opening import ReadSettings
+from pipelines.receipts import HIDDEN, PLAN, hash_file, read_plan, write_plan
+from pipelines.scan import raw_clip_bytes
 
-PLAN_VERSION = 1
 PACK_BYTES = 256 << 20
 PACK_CLIPS = 512
 
@@ -37,7 +40,7 @@ def plan_id(settings: dict[str, Any], found: Discovery, scans: list[dict[str, An
         for spec, scan in zip(found.recordings, scans, strict=True)
     ]
     missing = [list(entry) for entry in found.missing]
-    content = encode_json([PLAN_VERSION, settings, recordings, missing])
+    content = encode_json([STORE_VERSION, settings, recordings, missing])
     return hashlib.sha256(content).hexdigest()
 
 
@@ -54,30 +57,47 @@ def freeze(
     identity = plan_id(settings, found, scans)
     old = read_plan(store)
     if old is not None:
-        if old["plan_id"] != identity:
-            raise _other_plan(store, old, settings, scans)
+        refuse_other_settings(store, old, settings)
+        if old.get("revision", old)["plan_id"] != identity:
+            cure = (
+                f"Give --out NEW --reuse {store}, which takes over what is the same; if only "
+                "recordings that were set aside have changed, add --retry-quarantined"
+            )
+            raise other_plan(store, old, settings, scans, cure=cure)
+        _mend_lists(store, old, found.recordings, scans)
         return old
-    packs = []
-    for number, members in enumerate(_packs(found.recordings, scans)):
-        name = f"pack-{number:05d}"
-        entries = [{"spec": asdict(spec), "scan": scan} for spec, scan in members]
-        write_atomic(pack_file(store, name), encode_json(entries))
-        clips = sum(scan["clips"] for _, scan in members)
-        packs.append({"name": name, "recordings": len(entries), "clips": clips})
     plan = {
-        "version": PLAN_VERSION,
+        "version": STORE_VERSION,
         "plan_id": identity,
         "settings": settings,
         "classes": {str(label): name for label, name in found.classes.items()},
         "layout": found.layout,
         "split_rule": found.split_rule,
-        "packs": packs,
+        "packs": write_packs(store, found.recordings, scans),
         "recordings": len(found.recordings),
-        "inputs": hashlib.sha256(encode_json(sorted(_inputs(scans)))).hexdigest(),
-        "quarantine": _quarantine(found, scans),
+        "inputs": inputs_digest(scans),
+        "quarantine": scan_quarantine(found, scans),
     }
-    write_atomic(store / HIDDEN / "plan.json", encode_json(plan))
+    write_plan(store, plan)
     return plan
+
+
+def refuse_other_settings(store: Path, plan: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Refuse to work on a store of other settings; asked before anything is read.
+
+    Raises
+    ------
+    SettingsError
+        Lists what differs.
+    UnsupportedFormatError
+        If a newer version wrote the plan.
+    """
+    check_version(store / PLAN, plan["version"], known=STORE_VERSION)
+    differing = differing_settings(plan["settings"], settings)
+    if differing:
+        cure = "Choose another --out, or remove the store"
+        msg = f"{store} was made from something else: {'; '.join(differing)}. {cure}"
+        raise SettingsError(msg)
 
 
 def differing_settings(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -94,8 +114,60 @@ def pack_file(store: Path, name: str) -> Path:
     return store / HIDDEN / "packs" / f"{name}.json"
 
 
+def write_packs(
+    store: Path, specs: Sequence[RecordingSpec], scans: list[dict[str, Any]], *, first: int = 0
+) -> list[dict[str, Any]]:
+    """Write which pack holds which recording, from number ``first`` on; faulty ones get no place.
+
+    Returns
+    -------
+    list of dict
+        Name, number of recordings and of planned clips of each pack, sha256 of its list.
+    """
+    packs = []
+    for number, members in enumerate(_packs(specs, scans), start=first):
+        name = f"pack-{number:05d}"
+        entries = [{"spec": asdict(spec), "scan": scan} for spec, scan in members]
+        data = encode_json(entries)
+        write_atomic(pack_file(store, name), data)
+        pack = {
+            "name": name,
+            "recordings": len(entries),
+            "clips": sum(scan["clips"] for _, scan in members),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        packs.append(pack)
+    return packs
+
+
+def _mend_lists(
+    store: Path, plan: dict[str, Any], specs: Sequence[RecordingSpec], scans: list[dict[str, Any]]
+) -> None:
+    """Write lists of packs anew that were lost or damaged since.
+
+    Raises
+    ------
+    DamageError
+        If what the scan finds does not give them.
+    """
+    if all(_list_is_whole(store, pack) for pack in plan["packs"]):
+        return
+    if "revision" in plan or write_packs(store, specs, scans) != plan["packs"]:
+        lost = [pack["name"] for pack in plan["packs"] if not _list_is_whole(store, pack)]
+        msg = (
+            f"{pack_file(store, lost[0] if lost else '')}: expected the list that the plan names, "
+            "got a damaged one or none; choose another --out"
+        )
+        raise DamageError(msg)
+
+
+def _list_is_whole(store: Path, pack: dict[str, Any]) -> bool:
+    file = pack_file(store, pack["name"])
+    return file.is_file() and hash_file(file) == pack.get("sha256", hash_file(file))
+
+
 def _packs(
-    specs: tuple[RecordingSpec, ...], scans: list[dict[str, Any]]
+    specs: Sequence[RecordingSpec], scans: list[dict[str, Any]]
 ) -> Iterator[list[tuple[RecordingSpec, dict[str, Any]]]]:
     """Group recordings of one shape, in order of id, up to the size of a pack."""
     groups: dict[tuple[Any, ...], list[tuple[RecordingSpec, dict[str, Any]]]] = {}
@@ -124,9 +196,15 @@ def _shape(scan: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _quarantine(found: Discovery, scans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def scan_quarantine(found: Discovery, scans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the scan set aside, and what a list names and is not there."""
     bad = [
-        {"recording": spec.id, "stage": "scan", **scan["fault"]}
+        {
+            "recording": spec.id,
+            "stage": "scan",
+            "files": [{"path": f["path"], "sha256": f["sha256"]} for f in scan["files"]],
+            **scan["fault"],
+        }
         for spec, scan in zip(found.recordings, scans, strict=True)
         if scan["fault"] is not None
     ]
@@ -145,21 +223,45 @@ def _quarantine(found: Discovery, scans: list[dict[str, Any]]) -> list[dict[str,
     return sorted(bad, key=lambda entry: str(entry["recording"]))
 
 
-def _inputs(scans: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(f["path"], f["sha256"]) for scan in scans for f in scan["files"]]
+def inputs_digest(scans: list[dict[str, Any]]) -> str:
+    """Return the hash of path and content of every input."""
+    inputs = sorted((f["path"], f["sha256"]) for scan in scans for f in scan["files"])
+    return hashlib.sha256(encode_json(inputs)).hexdigest()
 
 
-def _other_plan(
-    store: Path, old: dict[str, Any], settings: dict[str, Any], scans: list[dict[str, Any]]
+def other_plan(
+    store: Path,
+    old: dict[str, Any],
+    settings: dict[str, Any],
+    scans: list[dict[str, Any]],
+    *,
+    cure: str,
 ) -> SettingsError:
+    """Return the error that says what differs from the plan of a store, and the cure."""
     differing = differing_settings(old["settings"], settings)
-    inputs = hashlib.sha256(encode_json(sorted(_inputs(scans)))).hexdigest()
-    if inputs != old["inputs"]:
-        differing.append("the recordings (added, removed or changed)")
+    if inputs_digest(scans) != old["inputs"]:
+        differing.append(f"the recordings ({_changes(store, old, scans)})")
     if not differing:
         differing.append("labels or splits")
-    msg = (
-        f"{store} was made from something else: {'; '.join(differing)}. "
-        "Choose another --out, or remove the store"
-    )
+    msg = f"{store} was made from something else: {'; '.join(differing)}. {cure}"
     return SettingsError(msg)
+
+
+def _changes(store: Path, plan: dict[str, Any], scans: list[dict[str, Any]]) -> str:
+    """Return how many recordings came, went and changed, and the first of each."""
+    packs = [pack["name"] for pack in plan["packs"] if _list_is_whole(store, pack)]
+    lists = [json.loads(pack_file(store, name).read_bytes()) for name in packs]
+    there = {entry["spec"]["id"]: _hashes(entry["scan"]) for each in lists for entry in each}
+    there |= {e["recording"]: _hashes(e) for e in plan["quarantine"] if e["reason"] != "missing"}
+    now = {scan["id"]: _hashes(scan) for scan in scans}
+    kinds = {
+        "added": now.keys() - there.keys(),
+        "removed": there.keys() - now.keys(),
+        "changed": {name for name in now.keys() & there.keys() if now[name] != there[name]},
+    }
+    words = [f"{len(names):,} {kind}, as {min(names)}" for kind, names in kinds.items() if names]
+    return "; ".join(words) or "added, removed or changed"
+
+
+def _hashes(scan: dict[str, Any]) -> list[str]:
+    return sorted(file["sha256"] for file in scan.get("files", ()))

@@ -6,47 +6,36 @@ run only looks at what changed.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-import eventkit
 from eventkit.clip_settings import ClipSettings, stored_form
 from eventkit.errors import EventKitError, FormatError
-from eventkit.events import TimeUnit
 from eventkit.preprocess import preprocess
-from eventkit.recording import OnError, Recording
+from eventkit.recording import Recording
 from eventkit.samples import encode_json
 from eventkit.survey import LONG_CLIP_US, Survey, survey
 from pipelines.datasets.discover import RecordingSpec
-from pipelines.executors import Pool
+from pipelines.datasets.tonic_samples import describe_sample, sample_files
+from pipelines.datasets.tonic_sets import is_sample
+from pipelines.executors import Death, Pool
+from pipelines.opening import ReadSettings, open_spec
 from pipelines.progress import progress
 from pipelines.receipts import HIDDEN, hash_file
+from pipelines.scan_log import SCAN_FILE as SCAN_FILE
+from pipelines.scan_log import kept_scans, put_in_order, scan_line
 
 logger = logging.getLogger(__name__)
 
 RAW_EVENT_BYTES = 13
-SCAN_FILE = f"{HIDDEN}/scan.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadSettings:
-    """What the readers are told."""
-
-    on_error: OnError = "raise"
-    sensor_size: tuple[int, int] | None = None
-    time_unit: TimeUnit | None = None
-    rgb_time_unit: TimeUnit | None = None
-    columns: str | None = None
-    topic: str | None = None
-    format: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +48,10 @@ class ScanJob:
     read: ReadSettings
 
 
-def open_spec(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recording:
-    """Open both sides of a recording."""
-    main = spec.events or spec.rgb
-    assert main is not None
-    return eventkit.open(
-        root / main,
-        rgb=root / spec.rgb if spec.events and spec.rgb else None,
-        on_error=read.on_error,
-        sensor_size=read.sensor_size,
-        time_unit=read.time_unit,
-        rgb_time_unit=read.rgb_time_unit,
-        columns=read.columns,
-        topic=read.topic,
-        format=read.format if spec.events else None,
-    )
-
-
 def input_files(root: Path, spec: RecordingSpec) -> list[Path]:
     """Return every file a recording consists of, sorted."""
+    if spec.events is not None and is_sample(spec.events):
+        return sample_files(root, spec.events)
     found: list[Path] = []
     for side in (spec.events, spec.rgb):
         if side is None:
@@ -92,20 +66,63 @@ def scan_recording(job: ScanJob) -> dict[str, Any]:
     root = Path(job.root)
     result: dict[str, Any] = {"id": job.spec.id, "files": [], "fault": None}
     try:
-        result["files"] = [
-            {
-                "path": p.relative_to(root).as_posix(),
-                "bytes": p.stat().st_size,
-                "sha256": hash_file(p),
-            }
-            for p in input_files(root, job.spec)
-        ]
+        result["files"] = _describe_files(root, job.spec)
         _refuse_empty(root, result["files"])
         recording = open_spec(root, job.spec, job.read)
         result.update(_facts(recording, survey(recording, job.clip), job.clip))
     except (EventKitError, OSError) as err:
         result["fault"] = fault_of(err, root, job.spec)
     return result
+
+
+def set_aside(job: ScanJob, death: Death) -> dict[str, Any]:
+    """Return the result for a recording that takes the process of its scan down."""
+    # What tonic makes of a sample is known by decoding it, which is what ended the process.
+    untold = is_sample(job.spec.events)
+    return {
+        "id": job.spec.id,
+        "files": [] if untold else _describe_files(Path(job.root), job.spec),
+        "fault": death_fault(job.spec, death),
+    }
+
+
+def _describe_files(root: Path, spec: RecordingSpec) -> list[dict[str, Any]]:
+    if spec.events is not None and is_sample(spec.events):
+        return [describe_sample(root, spec.events)]
+    return [
+        {
+            "path": p.relative_to(root).as_posix(),
+            "bytes": file_size(p),
+            "sha256": hash_file(p),
+        }
+        for p in input_files(root, spec)
+    ]
+
+
+def file_size(path: Path) -> int:
+    """Return the bytes of a file; whoever opens a pipe waits for ever.
+
+    Raises
+    ------
+    FormatError
+        If it is none.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        msg = "expected a file, got a pipe or device; write it to a file first"
+        raise FormatError(msg, path=path, reason="no_file")
+    return status.st_size
+
+
+def death_fault(spec: RecordingSpec, death: Death) -> dict[str, Any]:
+    """Return what stands in the quarantine for a recording whose decoder ends its process."""
+    why = "out of memory, or ended from outside" if death.reason == "killed" else "a crash"
+    message = (
+        f"expected its events, got the end of the process that decodes it: {death}, {why}; it was "
+        "tried alone; copy the file again, or report it"
+    )
+    file = spec.events or spec.rgb
+    return {"file": file, "reason": death.reason, "offset": None, "message": message}
 
 
 def fault_of(err: EventKitError | OSError, root: Path, spec: RecordingSpec) -> dict[str, Any]:
@@ -118,6 +135,7 @@ def fault_of(err: EventKitError | OSError, root: Path, spec: RecordingSpec) -> d
     if isinstance(err, FormatError):
         if err.path is not None and Path(err.path).is_relative_to(root):
             fault["file"] = Path(err.path).relative_to(root).as_posix()
+        fault["time_us"] = err.time_us
         return {**fault, "reason": err.reason, "offset": err.offset, "message": err.message}
     if isinstance(err, OSError) and not isinstance(err, EventKitError):
         if err.filename is None or not Path(os.fsdecode(err.filename)).is_relative_to(root):
@@ -211,21 +229,32 @@ def raise_fault(fault: dict[str, Any]) -> NoReturn:
 
 
 def scan_all(
-    jobs: list[ScanJob], store: Path, pool: Pool, *, strict: bool = False
+    jobs: list[ScanJob],
+    store: Path,
+    pool: Pool,
+    *,
+    strict: bool = False,
+    again: Collection[str] = (),
+    reuse: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Scan every recording, taking results of an earlier scan where nothing changed.
 
-    With ``strict`` the first recording that cannot be used is raised at once.
+    With ``strict`` the first recording that cannot be used is raised at once. Recordings of the
+    ids in ``again`` are looked at whether they changed or not: a decoder may have been mended.
+    ``reuse`` is another store whose scan counts as an earlier one.
 
     Returns
     -------
     list of dict
         In the order of ``jobs``.
     """
-    kept = _read_kept(store / SCAN_FILE)
-    stamps = {job.spec.id: _stamp(job) for job in jobs}
+    kept = kept_scans(store)
+    known = {**kept_scans(reuse), **kept}
+    stamps = {job.spec.id: stamp_of(job) for job in jobs}
     results = {
-        job.spec.id: kept[stamps[job.spec.id]] for job in jobs if stamps[job.spec.id] in kept
+        job.spec.id: known[stamps[job.spec.id]]
+        for job in jobs
+        if stamps[job.spec.id] in known and job.spec.id not in again
     }
     todo = [job for job in jobs if job.spec.id not in results]
     logger.info("scan: %d recordings, %d known from before", len(jobs), len(results))
@@ -235,19 +264,22 @@ def scan_all(
             (store / SCAN_FILE).open("ab") as log,
             progress("scan", len(todo), "recordings") as bar,
         ):
-            for job, result in pool.run(scan_recording, todo):
+            for job, result in pool.run(scan_recording, todo, died=set_aside):
                 results[job.spec.id] = result
-                log.write(encode_json({"stamp": stamps[job.spec.id], **result}) + b"\n")
+                log.write(scan_line(stamps[job.spec.id], result))
                 log.flush()
                 bar.advance(1)
                 if strict and result["fault"] is not None:
                     raise_fault(result["fault"])
+    ordered = {stamps[job.spec.id]: results[job.spec.id] for job in jobs}
+    if todo or list(kept)[: len(ordered)] != list(ordered):
+        put_in_order(store, ordered)
     scans = [dict(results[job.spec.id]) for job in jobs]
     settle_geometry(scans)
     return scans
 
 
-def _stamp(job: ScanJob) -> str:
+def stamp_of(job: ScanJob) -> str:
     """Return what a result depends on: settings, names, sizes and times of change."""
     root = Path(job.root)
     try:
@@ -257,21 +289,6 @@ def _stamp(job: ScanJob) -> str:
         ]
     except OSError as err:
         states = [(str(err), 0, 0)]
-    return encode_json([states, asdict(job.clip), asdict(job.read)]).decode()
-
-
-def _read_kept(path: Path) -> dict[str, dict[str, Any]]:
-    return {entry.pop("stamp"): entry for entry in _lines(path)}
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the last line of a killed scan
-                continue
-            if isinstance(entry, dict) and "stamp" in entry:
-                yield entry
+    # Several recordings may share a file.
+    spec = [job.spec.id, job.spec.start_us, job.spec.stop_us]
+    return encode_json([spec, states, asdict(job.clip), asdict(job.read)]).decode()

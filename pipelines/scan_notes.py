@@ -15,7 +15,7 @@ from pipelines.scan import SCAN_FILE
 
 # Other reasons are words that are no events: triggers, padding, time words, overflow markers.
 _LOST = re.compile(r"bad_row|before_time_high|before_row|damaged.*")
-_BY_EVIDENCE = re.compile(r"times (read|taken) as|columns read as|\b[xy] before [xy]\b")
+_TOLD = re.compile(r"times (read|taken) as|columns read as|\b[xy] before [xy]\b|^--\S+ \S+ is left")
 _NUMBER = re.compile(r"\d[\d.,e+-]*")
 _MOST = 5
 
@@ -66,7 +66,7 @@ def _assumed(scans: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     first: dict[str, tuple[str, str]] = {}
     recordings: Counter[str] = Counter()
     for scan in scans:
-        told = {_NUMBER.sub("0", n): n for n in scan["notes"] if _BY_EVIDENCE.search(n)}
+        told = {_NUMBER.sub("0", n): n for n in scan["notes"] if _TOLD.search(n)}
         recordings.update(told.keys())
         for kind, note in told.items():
             first.setdefault(kind, (scan["id"], note))

@@ -15,7 +15,7 @@ from pipelines.lock import locked
 from pipelines.origin import note_origin
 from pipelines.progress import progress
 from pipelines.quarantine import too_many_bad
-from pipelines.receipts import HIDDEN, hash_file, read_json, remove_temporaries
+from pipelines.receipts import HIDDEN, hash_file, read_json
 from pipelines.shard_plan import freeze_shards, plan_shards
 from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
@@ -53,7 +53,6 @@ def shard_store(
         msg = f"--out {out} lies inside the store {store}; choose another --out"
         raise SettingsError(msg)
     with locked(out):
-        remove_temporaries(out)
         plan = plan_shards(opened, settings, out=out)
         freeze_shards(out, plan)
         note_origin(out, store)

@@ -25,6 +25,7 @@ GO_ON = "what is done is kept; run the same command again to go on"
 NO_WORKER_S = 300.0
 _LOOK_AGAIN_S = 0.2
 _CHECK_S = 2.0
+_STARTS = 3
 _PURPOSE = "the executors of processes and clusters"
 _TLS = {"ca-file": "CA_FILE", "client.cert": "CLIENT__CERT", "client.key": "CLIENT__KEY"}
 Item = TypeVar("Item")
@@ -130,16 +131,35 @@ def start_here(workers: int) -> Iterator[Cluster]:
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         with _signals_after():  # a cluster that is interrupted while it starts cannot be closed
-            cluster = distributed.LocalCluster(
+            cluster = stack.enter_context(_local(distributed, workers))
+            client = stack.enter_context(distributed.Client(cluster))
+        yield Cluster(client, "processes", fit=None, limit=workers)
+
+
+def _local(distributed: Any, workers: int) -> Any:
+    """Start a scheduler and processes; anew if one of them dies before it is there.
+
+    Raises
+    ------
+    ClusterError
+    """
+    for _ in range(_STARTS):
+        try:
+            return distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address="127.0.0.1:0",
                 silence_logs=50,
             )
-            stack.enter_context(cluster)
-            client = stack.enter_context(distributed.Client(cluster))
-        yield Cluster(client, "processes", fit=None, limit=workers)
+        except RuntimeError as err:
+            why = _first_line(err)
+            logger.warning("a worker process died while it started (%s)", why)
+    msg = (
+        f"processes: expected {workers} worker processes, got {why} {_STARTS} times: out of "
+        "memory? give fewer --workers, or --executor threads"
+    )
+    raise ClusterError(msg)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,8 +59,12 @@ class Notes:
             if path.name not in self._left:
                 path.unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Forget all: the run is at its end, so what an earlier one died of is done."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def close(self) -> None:
-        """Remove the folder; notes that belong to no task of this run are kept for theirs."""
+        """Remove the folder; notes of tasks that did not have their turn are kept for it."""
         if not any(self._folder.iterdir()):
             self._folder.rmdir()
 

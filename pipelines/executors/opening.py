@@ -145,8 +145,10 @@ def _notes(site: Site | None) -> Iterator[Notes | None]:
     notes = Notes(site.folder / _HIDDEN_NOTES)
     try:
         yield notes
-    finally:
+    except BaseException:
         notes.close()
+        raise
+    notes.clear()
 
 
 class _Here:

@@ -88,7 +88,7 @@ def test_a_sample_holds_what_the_raw_files_hold(raw: Path, tool, tmp_path: Path)
     np.testing.assert_array_equal(difference, np.abs(np.diff(truth.astype(int), axis=0)))
 
 
-@pytest.mark.parametrize("executor", ["inline", "threads", "dask"])
+@pytest.mark.parametrize("executor", ["inline", "threads", "processes"])
 def test_every_executor_and_worker_count_gives_the_same_bytes(
     raw: Path, tool, tmp_path: Path, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +130,7 @@ def test_other_settings_and_other_inputs_are_refused_with_what_differs(raw: Path
     assert bins.returncode == codec.returncode == more.returncode == 2
     assert "bins 8 there, 4 now" in bins.stderr
     assert "codec npy.gz there, npy now" in codec.stderr
-    assert "the recordings (added, removed or changed)" in more.stderr
+    assert "the recordings (1 added, as train/c0/new). Give --out NEW --reuse store" in more.stderr
     assert "--out" in bins.stderr
 
 
