@@ -61,6 +61,20 @@ class FormatError(EventKitError, ValueError):
         """Return reason, offset and message, as a ledger books them."""
         return {"reason": self.reason, "offset": self.offset, "message": self.message}
 
+    def anew(self) -> FormatError:
+        """Return the same fault without traceback and cause: to keep, or to raise what was kept.
+
+        The frames of a traceback that hold the error itself hold all that was read, until a
+        collection.
+        """
+        return FormatError(
+            self.message,
+            path=self.path,
+            offset=self.offset,
+            reason=self.reason,
+            time_us=self.time_us,
+        )
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive the default pickling, and tasks
         # send them from worker processes.

@@ -258,12 +258,12 @@ class Source:
                         while filled < size and (got := _some_into(file, view[filled:])):
                             filled += got
                 except FormatError as err:
-                    fault = err
+                    fault = err.anew()
                 if filled:
                     yield offset, buffer[:filled]
                     offset += filled
                 if fault is not None:
-                    raise fault
+                    raise fault.anew()
                 if filled < size:
                     return
 
@@ -302,13 +302,13 @@ class Source:
                     yield offset, piece[: filled - offset]
                     held = filled
         except FormatError as err:
-            fault = err
+            fault = err.anew()
         if stop - held >= HOLE_BYTES:
             got = f"{stop + rest - held} zeros up to the end: the space was not filled"
             raise self._left_over(held, stride, got)
         yield from _zeros(held, stop, step)
         if fault is not None:
-            raise fault
+            raise fault.anew()
         if rest:
             raise self._left_over(stop, stride, f"{rest} bytes at the end: the file is cut")
 

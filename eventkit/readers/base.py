@@ -88,7 +88,7 @@ class ReadOptions:
             Under ``raise``.
         """
         if self.strict:
-            raise fault
+            raise fault.anew()
         # Frames, triggers and IMU samples are passes of their own that may meet the same fault.
         entry, noted = fault.as_dict(), len(self.side_faults)
         if noted <= MAX_SIDE_FAULTS and entry not in self.side_faults:

@@ -95,7 +95,7 @@ class NpzReader:
         except FormatError as err:
             if options.strict:
                 raise
-            plan = err  # booked as a fault when the events are read
+            plan = err.anew()  # booked as a fault when the events are read
         strict = options.strict
         return Recording(
             path=source.path,
@@ -294,7 +294,7 @@ def _decode(
     source: Source, plan: _Plan | FormatError, mark: object, *, strict: bool
 ) -> Iterator[RawChunk]:
     if isinstance(plan, FormatError):
-        raise plan
+        raise plan.anew()
     cleaner = Cleaner(source.name, plan.unit, strict=strict).starting_at(mark)
     with _faults(source):
         if not strict and mark is None:

@@ -130,7 +130,7 @@ class EventStream:
             for raw in self.decode(buffer, mark):
                 yield raw
                 if raw.fault is not None:
-                    raise raw.fault
+                    raise raw.fault.anew()
         except FormatError as fault:
             if self.on_error == "raise":
                 raise

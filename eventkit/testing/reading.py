@@ -61,8 +61,9 @@ def read_all(open_: Open, path: Path, on_error: OnError) -> Reading:
     except MissingDependencyError:
         raise
     except EventKitError as err:
-        # Its traceback would hold this frame, so itself, and 13 MB of columns until a collection.
+        # Tracebacks would hold this frame, so themselves, and 13 MB of columns until a collection.
         error = err.with_traceback(None)
+        error.__cause__ = error.__context__ = None
     seconds = time.perf_counter() - begun
     return Reading(Events.concatenate(parts), ledger, error, recording, seconds)
 

@@ -165,13 +165,13 @@ def _events(
         try:
             packet, first, body = next(found, (None, 0, b""))
         except FormatError as err:
-            packet, first, body, fault = None, 0, b"", err
+            packet, first, body, fault = None, 0, b"", err.anew()
         # A way back in must be a packet's head.
         if packet is None or (held >= GROUP_EVENTS and first == 0):
             if parts or skipped:
                 yield _chunk(parts, dict(skipped), buffer, begin)
             if fault is not None:
-                raise fault
+                raise fault.anew()
             if packet is None:
                 return
             parts, held, begin = [], 0, packet.offset

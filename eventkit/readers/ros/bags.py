@@ -131,14 +131,14 @@ def open_bag(source: Source, *, keep_whole: bool) -> Bag:
     if kind == "mcap" and not has_index(source):
         bag = SequentialBag.open(source, kind)
         if bag.fault is not None and not keep_whole:
-            raise bag.fault
+            raise bag.fault.anew()
         return bag
     try:
         return IndexedBag.open(source, kind)
     except FormatError as err:
         if not keep_whole or kind == "folder":
             raise
-        return SequentialBag.open(source, kind, err)
+        return SequentialBag.open(source, kind, err.anew())
 
 
 @dataclass(slots=True)
@@ -232,22 +232,24 @@ class SequentialBag:
     def open(cls, source: Source, kind: str, fault: FormatError | None = None) -> SequentialBag:
         """Read the file once for its topics, and for what is wrong with it."""
         counts: dict[tuple[str, str], int] = {}
-        damage: list[ChunkError] = []
+        damage: list[FormatError] = []
         ros = 1 if kind == "bag" or (kind == "mcap" and profile_of(source) == "ros1") else 2
         try:
-            for record in ros_salvage.records(source, kind, damage.append):
+            for record in ros_salvage.records(
+                source, kind, lambda err: damage.append(_fault(source, "the bag", err))
+            ):
                 if _serialised(record.encoding, ros):
                     key = (record.topic, _full(record.type))
                     counts[key] = counts.get(key, 0) + 1
         except ChunkError as err:
-            damage.append(err)
+            damage.append(_fault(source, "the bag", err))
         except FormatError as err:  # what is compressed around it
-            fault = fault or err
+            fault = fault or err.anew()
         topics: dict[str, Topic] = {}
         for (name, type_), count in counts.items():
             topics.setdefault(name, Topic(name, type_, count))
         if fault is None and damage:
-            fault = _fault(source, "the bag", damage[0])
+            fault = damage[0]
         return cls(source, kind, topics, fault, ros)
 
     @property
@@ -269,8 +271,7 @@ class SequentialBag:
                 if late and _serialised(record.encoding, self.ros):
                     yield Message(record.topic, record.time_ns, record.data)
         if self.fault is not None:
-            fault = self.fault
-            raise FormatError(fault.message, path=fault.path, reason=fault.reason)
+            raise self.fault.anew()
 
 
 def _serialised(encoding: str, ros: int) -> bool:

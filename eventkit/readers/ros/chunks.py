@@ -45,10 +45,14 @@ Lost = Callable[[ChunkError], None]
 
 def tell(lost: Lost | None, err: Exception) -> None:
     """Tell of damage; where nobody wants to know, it is an error."""
-    fault = err if isinstance(err, ChunkError) else ChunkError(str(err) or type(err).__name__)
     if lost is None:
-        raise fault from err
-    lost(fault)
+        raise _fault(err) from err
+    lost(_fault(err))
+
+
+def _fault(err: Exception) -> ChunkError:
+    # A new one: it has no traceback, whose frames would hold the chunk until a collection.
+    return ChunkError(str(err) or type(err).__name__)
 
 
 class Record(NamedTuple):
