@@ -116,5 +116,7 @@ def serve() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through Python's buffer: its lock, held here, would abort the end of the interpreter.
+    while os.read(0, 1):
+        pass
     os._exit(1)

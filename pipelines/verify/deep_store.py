@@ -116,7 +116,7 @@ def _changed(root: Path, scan: dict[str, Any]) -> Iterator[str]:
         if not path.is_file():
             yield f"{path}: missing, it was there for convert"
         elif path.stat().st_size != entry["bytes"] or hash_file(path) != entry["sha256"]:
-            yield f"{path}: expected the file that was converted, it has changed since"
+            yield f"{path}: expected the file that was converted, it has changed"
 
 
 def _stored(folder: Path) -> dict[str, dict[int, tuple[Pack, int]]]:

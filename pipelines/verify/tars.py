@@ -17,7 +17,6 @@ from eventkit.errors import DamageError, EventKitError
 from eventkit.samples import decode_images, decode_sample
 from pipelines.receipts import hash_file
 
-
 CURE = "run `eventkit shard` again"
 
 

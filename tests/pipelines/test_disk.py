@@ -148,14 +148,15 @@ def test_an_error_of_the_disk_anywhere_is_said_and_the_next_run_goes_on(
     check_fault(clean, tmp_path, command, point, action)
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_can_be_verified(
+def test_a_folder_that_cannot_be_written_is_said_and_can_be_read_and_verified(
     clean: Clean, tmp_path: Path, mounts: None
 ) -> None:
     for name in ("raw", "store", "shards"):
         (tmp_path / name).symlink_to(clean.folder / name)
     script = f"""
-        mkdir closed && cp -a store/. closed
+        mkdir closed && cp -a store/. closed && cp -a raw/. closed/inputs
         mount --bind closed closed && mount -o remount,ro,bind closed || exit 99
+        eventkit convert closed/inputs --out fresh; echo code $?
         eventkit convert raw --out closed; echo code $?
         eventkit {" ".join(SHARD)} --out closed/new; echo code $?
         eventkit convert raw --out closed/new; echo code $?
@@ -164,6 +165,6 @@ def test_a_folder_that_cannot_be_written_is_said_and_can_be_verified(
     done = in_namespace(script, cwd=tmp_path)
 
     codes = [line for line in done.stdout.splitlines() if line.startswith("code")]
-    assert codes == ["code 6", "code 6", "code 6", "code 0"], done.stderr
+    assert codes == ["code 0", "code 6", "code 6", "code 6", "code 0"], done.stderr
     assert done.stderr.count("cannot be written (Read-only file system); choose another") == 3
     assert "Traceback" not in done.stderr

@@ -23,6 +23,8 @@ PASSED = {
     "shard": {"write": 12, "fsync": 40, "rename": 40, "folder": 40, "receipt": 12, "done": 12}
     | {"manifest": 1},
 }
+OF_WORKERS = ["write", "receipt", "done"]
+"""Points that a coordinator with workers does not pass itself."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def seeded(seed: int) -> list[Moment]:
         found.append(Moment("coordinator", command, executor, point, nth))
     for victim, hooked in (("worker", True), ("worker", False), ("coordinator", False)):
         for command in ("convert", "shard"):
-            point = rng.choice(["write", "fsync", "rename", "receipt"]) if hooked else ""
+            point = rng.choice(OF_WORKERS) if hooked else ""
             found.append(Moment(victim, command, "processes", point, 1, rng.uniform(0.3, 0.9)))
     for command in ("convert", "shard"):
         found.append(Moment("coordinator", command, "threads", share=rng.uniform(0.2, 1.0)))
