@@ -82,7 +82,7 @@ class GuardedArray:
         crc32c = require("google_crc32c", extra="zarr", purpose="reading the store").value
         if len(data) != length or crc32c(data[:-_CRC]) != int.from_bytes(data[-_CRC:], "little"):
             msg = (
-                f"{file}: expected the index of its chunks at its end, got none or a damaged one; "
+                f"{file} is damaged: expected the index of its chunks at its end, got none; "
                 f"{cure_of(self._pack)}"
             )
             raise DamageError(msg)
@@ -91,7 +91,7 @@ class GuardedArray:
         index = np.frombuffer(data, "<u8", 2 * count).reshape(count, 2)[:wanted]
         if (index == _NO_CHUNK).any() or index.sum(axis=1).max(initial=0) > size - length:
             msg = (
-                f"{file}: expected {wanted} chunks, its index names fewer or places beyond its "
+                f"{file} is damaged: expected {wanted} chunks, got an index of fewer or beyond its "
                 f"end; {cure_of(self._pack)}"
             )
             raise DamageError(msg)
@@ -110,5 +110,5 @@ def damage_of(*files: Path) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, RuntimeError, IndexError) as err:
         pack = next((p for p in (*files, *files[0].parents) if p.suffix == ".zarr"), files[0])
         names = " or ".join(map(str, files))
-        msg = f"{names}: expected it as it was written, got damage ({err}); {cure_of(pack)}"
+        msg = f"{names} is damaged: expected it as it was written, got {err}; {cure_of(pack)}"
         raise DamageError(msg) from err

@@ -263,7 +263,8 @@ class Pack:
         try:
             return Events(**columns)
         except InvalidEventsError as err:
-            msg = f"{self.path} is damaged, clip {i}: {err}; {cure_of(self.path)}"
+            where = f"{self.path} is damaged, clip {i}"
+            msg = f"{where}: expected events in order, got {err}; {cure_of(self.path)}"
             raise DamageError(msg) from err
 
     def images(self, i: int) -> tuple[bytes, ...]:

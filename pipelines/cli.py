@@ -172,6 +172,11 @@ def run_options(command: Any) -> Any:
     metavar="STORE",
     help="Take over from another store, of the same settings, the recordings that are the same.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done and, measured on a sample, what it costs; write nothing.",
+)
 @run_options
 @exit_codes(go_on=GO_ON)
 def convert(
@@ -193,6 +198,7 @@ def convert(
     max_bad: float,
     retry_quarantined: bool,
     reuse: Path | None,
+    dry_run: bool,
     executor: str,
     workers: int | None,
     filters: tuple[str, ...],
@@ -215,15 +221,13 @@ def convert(
     from pipelines.opening import ReadSettings
 
     sources, dataset = _of_tonic(sources, dataset, root)
-    outcome = convert_raw(
-        sources,
-        out,
-        clip=ClipSettings(
+    settings: dict[str, Any] = {
+        "clip": ClipSettings(
             filters=tuple(spec for text in filters for spec in text.split(",")),
             homography=None if homography is None else _matrix(homography),
             **clip_options,
         ),
-        read=ReadSettings(
+        "read": ReadSettings(
             on_error=on_error,
             sensor_size=sensor_size,
             time_unit=time_unit,
@@ -232,14 +236,22 @@ def convert(
             topic=topic,
             format=format,
         ),
-        layout=layout,
-        rule=SplitRule(by=split_by, method=split),
-        run=RunSettings(executor=executor, workers=workers, strict=strict, max_bad=max_bad),
-        say=echo,
-        retry=retry_quarantined,
-        dataset=dataset,
-        reuse=reuse,
-    )
+        "layout": layout,
+        "rule": SplitRule(by=split_by, method=split),
+        "run": RunSettings(executor=executor, workers=workers, strict=strict, max_bad=max_bad),
+        "say": echo,
+        "dataset": dataset,
+        "reuse": reuse,
+    }
+    if dry_run:
+        if retry_quarantined:
+            msg = "expected --dry-run or --retry-quarantined, got both; leave one out"
+            raise SettingsError(msg)
+        from pipelines.dry_run import forecast_convert
+
+        echo(*forecast_convert(sources, out, **settings).lines(out))
+        return 0
+    outcome = convert_raw(sources, out, retry=retry_quarantined, **settings)
     if outcome.did_nothing:
         echo(f"{out}: finished before, nothing to do")
     both = outcome.totals.get("both", 0)
@@ -307,6 +319,11 @@ def _balance(outcome: Outcome) -> str:
 @click.option(
     "--md5/--no-md5", default=True, help="The md5 that wids lists; raw codecs are slower with it."
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done and, measured on a sample, what it costs; write nothing.",
+)
 @run_options
 @exit_codes(go_on=GO_ON)
 def shard(
@@ -318,6 +335,7 @@ def shard(
     shard_bytes: int | None,
     seed: int,
     md5: bool,
+    dry_run: bool,
     executor: str,
     workers: int | None,
 ) -> None:
@@ -327,19 +345,21 @@ def shard(
     from pipelines.shard_count import shard_notes
     from pipelines.shard_settings import ShardSettings
 
-    manifest, did_nothing = shard_store(
-        store,
-        out,
-        settings=ShardSettings(
-            codec=codec,
-            with_diffs=with_diffs,
-            num_shards=num_shards,
-            shard_bytes=shard_bytes,
-            seed=seed,
-            md5=md5,
-        ),
-        run=RunSettings(executor=executor, workers=workers),
+    settings = ShardSettings(
+        codec=codec,
+        with_diffs=with_diffs,
+        num_shards=num_shards,
+        shard_bytes=shard_bytes,
+        seed=seed,
+        md5=md5,
     )
+    run = RunSettings(executor=executor, workers=workers)
+    if dry_run:
+        from pipelines.dry_run import forecast_shards
+
+        echo(*forecast_shards(store, out, settings=settings, run=run).lines(out))
+        return
+    manifest, did_nothing = shard_store(store, out, settings=settings, run=run)
     if did_nothing:
         echo(f"{out}: finished before, nothing to do")
     for split, facts in manifest["splits"].items():

@@ -197,7 +197,10 @@ def pack_jobs(
     for pack in plan["packs"]:
         name = pack["name"]
         if read_receipt(store, name, plan_id=plan["plan_id"]) is None:
-            loan = None if lender is None else lender.loan(load_entries(pack_file(store, name)))
+            loan = None
+            if lender is not None:
+                entries = load_entries(pack_file(store, name))
+                loan = lender.loan(entries, list_sha256=pack["sha256"])
             jobs.append(replace(how, name=name, loan=loan))
     return jobs
 

@@ -28,7 +28,7 @@ from pipelines.receipts import (
     withdraw_receipt,
     write_receipt,
 )
-from pipelines.reuse import LentClips, Loan
+from pipelines.reuse import LentClips, Loan, link_pack
 from pipelines.scan import fault_of, raw_clip_bytes
 from pipelines.tally import Tally
 from pipelines.turns import in_turn
@@ -84,7 +84,10 @@ def _convert(job: PackJob, entries: list[tuple[RecordingSpec, dict[str, Any]]]) 
         withdraw_receipt(store, job.name)
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            content = _write_pack(job, folder, entries, broken)
+            if job.loan is not None and job.loan.same is not None and not broken:
+                content = link_pack(job.loan, store=store, name=job.name, plan_id=job.plan_id)
+            else:
+                content = _write_pack(job, folder, entries, broken)
             break
         except RecordingFailed as failed:
             broken[failed.recording] = failed.fault

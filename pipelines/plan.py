@@ -54,21 +54,15 @@ def freeze(
     SettingsError
         If the store belongs to another plan; lists what differs and the cure.
     """
-    identity = plan_id(settings, found, scans)
     old = read_plan(store)
     if old is not None:
         refuse_other_settings(store, old, settings)
-        if old.get("revision", old)["plan_id"] != identity:
-            cure = (
-                f"Give --out NEW --reuse {store}, which takes over what is the same; if only "
-                "recordings that were set aside have changed, add --retry-quarantined"
-            )
-            raise other_plan(store, old, settings, scans, cure=cure)
+        refuse_other_inputs(store, old, settings, found, scans)
         _mend_lists(store, old, found.recordings, scans)
         return old
     plan = {
         "version": STORE_VERSION,
-        "plan_id": identity,
+        "plan_id": plan_id(settings, found, scans),
         "settings": settings,
         "classes": {str(label): name for label, name in found.classes.items()},
         "layout": found.layout,
@@ -100,6 +94,28 @@ def refuse_other_settings(store: Path, plan: dict[str, Any], settings: dict[str,
         raise SettingsError(msg)
 
 
+def refuse_other_inputs(
+    store: Path,
+    plan: dict[str, Any],
+    settings: dict[str, Any],
+    found: Discovery,
+    scans: list[dict[str, Any]],
+) -> None:
+    """Refuse to work on a store of other recordings, labels or splits.
+
+    Raises
+    ------
+    SettingsError
+        Says what differs, and the cure.
+    """
+    if plan.get("revision", plan)["plan_id"] != plan_id(settings, found, scans):
+        cure = (
+            f"Give --out NEW --reuse {store}, which takes over what is the same; if only "
+            "recordings that were set aside have changed, add --retry-quarantined"
+        )
+        raise other_plan(store, plan, settings, scans, cure=cure)
+
+
 def differing_settings(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what differs, in words; compared as JSON, which knows no tuples."""
     return [
@@ -125,7 +141,7 @@ def write_packs(
         Name, number of recordings and of planned clips of each pack, sha256 of its list.
     """
     packs = []
-    for number, members in enumerate(_packs(specs, scans), start=first):
+    for number, members in enumerate(group_packs(specs, scans), start=first):
         name = f"pack-{number:05d}"
         entries = [{"spec": asdict(spec), "scan": scan} for spec, scan in members]
         data = encode_json(entries)
@@ -166,7 +182,7 @@ def _list_is_whole(store: Path, pack: dict[str, Any]) -> bool:
     return file.is_file() and hash_file(file) == pack.get("sha256", hash_file(file))
 
 
-def _packs(
+def group_packs(
     specs: Sequence[RecordingSpec], scans: list[dict[str, Any]]
 ) -> Iterator[list[tuple[RecordingSpec, dict[str, Any]]]]:
     """Group recordings of one shape, in order of id, up to the size of a pack."""

@@ -1,9 +1,9 @@
 """Taking over from another store what would come out the same: clips of unchanged recordings.
 
-New recordings move the borders of packs, so a pack is rarely the same one, but most recordings are.
-Their clips are read out of the other store, where checksums hold them, and written as if they had
-been made of the raw files: the bytes are those of a fresh conversion, and nothing is decoded. What
-is not quite the same, or damaged, is converted.
+A pack of the same recordings is linked, file by file. New recordings move the borders of those that
+come after them, whose clips are then read out of the other store, where checksums hold them, and
+written as if they had been made of the raw files. Either way the bytes are those of a fresh
+conversion. What is not quite the same, or damaged, is converted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,11 +44,18 @@ Entry = tuple[RecordingSpec, dict[str, Any]]
 class Loan:
     """What the task of one pack may take from another store; small enough to travel.
 
-    ``packs`` has (recording, pack there).
+    Parameters
+    ----------
+    store, plan_id : str
+    packs : tuple of (recording, pack there)
+    same : str, optional
+        The pack there that holds these recordings and no others.
     """
 
     store: str
+    plan_id: str
     packs: tuple[tuple[str, str], ...]
+    same: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +65,27 @@ class Lender:
     Parameters
     ----------
     store : Path
+    plan_id : str
     found : mapping
         Fingerprint of a recording -> the pack that holds it.
+    same : mapping
+        sha256 of the list of a pack -> the pack.
     notes : tuple of str
         What of it cannot be taken, and why.
     """
 
     store: Path
+    plan_id: str
     found: Mapping[bytes, str] = field(default_factory=dict)
+    same: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def loan(self, entries: Sequence[Entry]) -> Loan | None:
+    def loan(self, entries: Sequence[Entry], *, list_sha256: str = "") -> Loan | None:
         """Return what there is of the recordings of a pack, None if there is nothing."""
         pairs = ((spec.id, self.found.get(_fingerprint(spec, scan))) for spec, scan in entries)
         packs = tuple((name, pack) for name, pack in pairs if pack is not None)
-        return Loan(str(self.store.resolve()), packs) if packs else None
+        same = self.same.get(list_sha256)
+        return Loan(str(self.store.resolve()), self.plan_id, packs, same) if packs else None
 
 
 def open_lender(store: Path, settings: dict[str, Any], *, out: Path) -> Lender:
@@ -99,6 +114,7 @@ def open_lender(store: Path, settings: dict[str, Any], *, out: Path) -> Lender:
         )
         raise SettingsError(msg)
     found: dict[bytes, str] = {}
+    same: dict[str, str] = {}
     left: Counter[str] = Counter()
     for pack in plan["packs"]:
         try:
@@ -111,8 +127,10 @@ def open_lender(store: Path, settings: dict[str, Any], *, out: Path) -> Lender:
             left[whole] += 1
         else:
             found.update(dict.fromkeys(whole, pack["name"]))
+            if len(whole) == pack["recordings"]:
+                same[pack["sha256"]] = pack["name"]
     notes = tuple(f"{count:,} packs of {store} are {why}" for why, count in sorted(left.items()))
-    return Lender(store, found, notes)
+    return Lender(store, plan["plan_id"], found, same, notes)
 
 
 def tell_reuse(
@@ -168,6 +186,46 @@ def _fingerprint(spec: RecordingSpec, scan: Mapping[str, Any]) -> bytes:
 
 def _of_clips(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in _NOT_OF_CLIPS}
+
+
+def link_pack(loan: Loan, *, store: Path, name: str, plan_id: str) -> dict[str, Any]:
+    """Make a pack of the files of the one that is the same; returns what its receipt says.
+
+    The id of the plan, which stands in its attributes, is exchanged.
+
+    Raises
+    ------
+    DamageError
+        If a file is not the one that its receipt names.
+    """
+    other = Path(loan.store)
+    receipt = read_receipt(other, str(loan.same), plan_id=loan.plan_id)
+    if receipt is None:
+        msg = f"{other}: expected the receipt of {loan.same}, got none that holds"
+        raise DamageError(msg)
+    for entry in receipt["files"]:
+        source = other / entry["path"]
+        inside = entry["path"].split("/", 1)[1]
+        target = store / f"{name}.zarr" / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if hash_file(source) != entry["sha256"]:
+            msg = f"{source}: expected the bytes of its receipt, got others"
+            raise DamageError(msg)
+        if inside == "zarr.json":
+            text = source.read_bytes()
+            target.write_bytes(text.replace(loan.plan_id.encode(), plan_id.encode()))
+        else:
+            _link(source, target)
+    kept = {key: value for key, value in receipt.items() if key not in ("digest", "files")}
+    return {**kept, "name": name, "plan_id": plan_id}
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file, which nothing of ours changes in its place; copy it to another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 class LentClips:

@@ -8,7 +8,7 @@ from typing import Any
 from eventkit.atomic import sync_folder
 from eventkit.errors import MissingDataError, SettingsError
 from eventkit.shards import MANIFEST
-from eventkit.store import open_store
+from eventkit.store import Store, open_store
 from pipelines.executors import RunSettings, Site, open_pool
 from pipelines.finish import finish, listed_files
 from pipelines.lock import locked
@@ -41,17 +41,7 @@ def shard_store(
     SettingsError
         If ``out`` belongs to another store or other settings, or too many recordings are bad.
     """
-    refused = too_many_bad(store)
-    if refused is not None:
-        msg = f"{store}: {refused}"
-        raise SettingsError(msg)
-    opened = open_store(store)
-    if not len(opened):
-        msg = f"{store}: expected clips, the store holds none; see its .eventkit/quarantine.jsonl"
-        raise MissingDataError(msg)
-    if out.resolve().is_relative_to(store.resolve()):
-        msg = f"--out {out} lies inside the store {store}; choose another --out"
-        raise SettingsError(msg)
+    opened = check_shardable(store, out)
     with locked(out):
         plan = plan_shards(opened, settings, out=out)
         freeze_shards(out, plan)
@@ -64,6 +54,22 @@ def shard_store(
         sync_folder(out)
         _run(out, plan, SampleMaker.of_plan(store, plan, settings), run)
         return finish(out, plan), False
+
+
+def check_shardable(store: Path, out: Path) -> Store:
+    """Open a store to be sharded; refuses what `shard_store` refuses before it plans."""
+    refused = too_many_bad(store)
+    if refused is not None:
+        msg = f"{store}: {refused}"
+        raise SettingsError(msg)
+    opened = open_store(store)
+    if not len(opened):
+        msg = f"{store}: expected clips, the store holds none; see its .eventkit/quarantine.jsonl"
+        raise MissingDataError(msg)
+    if out.resolve().is_relative_to(store.resolve()):
+        msg = f"--out {out} lies inside the store {store}; choose another --out"
+        raise SettingsError(msg)
+    return opened
 
 
 def _run(out: Path, plan: dict[str, Any], maker: SampleMaker, run: RunSettings) -> None:

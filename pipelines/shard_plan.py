@@ -179,12 +179,22 @@ def _store_totals(store: Path, plan: dict[str, Any]) -> dict[str, Any]:
 
 def freeze_shards(out: Path, plan: dict[str, Any]) -> None:
     """Write the plan, or refuse a folder that belongs to another one."""
-    old = read_plan(out)
-    if old is None:
+    refuse_other_shards(out, plan)
+    if read_plan(out) is None:
         kept = {key: plan[key] for key in ("plan_id", "store_plan_id", "settings", "counts")}
         write_plan(out, kept)
-        return
-    if old["plan_id"] == plan["plan_id"]:
+
+
+def refuse_other_shards(out: Path, plan: dict[str, Any]) -> None:
+    """Refuse a folder that belongs to another plan.
+
+    Raises
+    ------
+    SettingsError
+        Lists what differs.
+    """
+    old = read_plan(out)
+    if old is None or old["plan_id"] == plan["plan_id"]:
         return
     differing = differing_settings(old["settings"], plan["settings"])
     if old["store_plan_id"] != plan["store_plan_id"]:

@@ -151,7 +151,7 @@ def test_a_file_that_is_cut_after_opening_raises(tmp_path: Path, array: str) -> 
 
     for length in (0, 3, len(data) // 2, len(data) - 1):
         file.write_bytes(data[:length])
-        with quiet(), pytest.raises(DamageError, match=rf"{file}: expected .*{CURE}"):
+        with quiet(), pytest.raises(DamageError, match=rf"{file} is damaged: expected .*{CURE}"):
             read_all(store)
 
 
@@ -166,7 +166,7 @@ def test_a_chunk_that_the_index_of_its_file_does_not_name_raises(tmp_path: Path)
 
     zeros = zarr.open_group(str(store.path / "a.zarr"), mode="r")["events"][1]
     assert not zeros.any()  # what plain Zarr makes of it
-    with pytest.raises(DamageError, match=rf"{file}: expected 2 chunks.*{CURE}"):
+    with pytest.raises(DamageError, match=rf"{file} is damaged: expected 2 chunks.*{CURE}"):
         _ = store[1].events
 
 
@@ -203,7 +203,7 @@ def test_the_file_of_a_flipped_byte_is_named(tmp_path: Path) -> None:
     data[len(data) // 3] ^= 0x10
     file.write_bytes(data)
 
-    with quiet(), pytest.raises(DamageError, match=rf"{file}: expected .*{CURE}"):
+    with quiet(), pytest.raises(DamageError, match=rf"{file} is damaged: expected .*{CURE}"):
         _ = open_store(folder)[0].events
 
 
