@@ -123,7 +123,7 @@ def test_the_plan_holds_what_was_read_and_a_second_run_does_nothing(tmp_path: Pa
     assert convert(root, "tonic:NMNIST", tmp_path / "a").did_nothing
     path = root / "NMNIST" / "Test" / "7" / "00058.bin"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(SettingsError, match=r"the recordings \(added, removed or changed\)"):
+    with pytest.raises(SettingsError, match=r"the recordings \(1 changed"):
         convert(root, "tonic:NMNIST", tmp_path / "a")
 
 
