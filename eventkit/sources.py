@@ -25,9 +25,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit._optional import require
 from eventkit.compression import SUFFIXES, compression_of, decompressed
 from eventkit.errors import FormatError, MissingDataError, SettingsError
+from eventkit.remote import RemoteFile, remote_faults, remote_place
 
 PIECE_BYTES = 1 << 18
 """A buffer of this size stays in the cache; reading a file whole costs a page fault every 4 kB."""
@@ -53,6 +53,10 @@ class Source:
     ------
     MissingDataError
         If nothing is there.
+    SettingsError
+        If it is no name of a place, or a remote one that may not be read.
+    OSError
+        If a disk or a remote store does not answer.
 
     Examples
     --------
@@ -77,15 +81,7 @@ class Source:
             self._member, self._archive = member, Source(archive)
             self._check_member()
         elif "://" in self.name:
-            fsspec = require("fsspec", extra="remote", purpose="reading URLs")
-            try:
-                self._fs, self._remote = fsspec.core.url_to_fs(self.name)
-            except (ValueError, ImportError) as err:  # no such protocol, or its package is missing
-                msg = f"{self.name}: expected a path or a URL that fsspec opens ({err})"
-                raise SettingsError(msg) from err
-            if not self._fs.exists(self._remote):
-                msg = f"{self.name}: no such object"
-                raise MissingDataError(msg)
+            self._fs, self._remote = remote_place(self.name)
         else:
             self._status = self._stat()
 
@@ -131,7 +127,8 @@ class Source:
         if self._archive is not None:
             return False
         if self._fs is not None:
-            return bool(self._fs.isdir(self._remote))
+            with remote_faults(self.name):
+                return bool(self._fs.isdir(self._remote))
         return self._status is not None and stat.S_ISDIR(self._status.st_mode)
 
     @cached_property
@@ -179,7 +176,8 @@ class Source:
             with self._zip() as archive:
                 return archive.getinfo(str(self._member)).file_size
         if self._fs is not None:
-            return int(self._fs.size(self._remote))
+            with remote_faults(self.name):
+                return int(self._fs.size(self._remote))
         return self._stat().st_size
 
     @cached_property
@@ -376,7 +374,8 @@ class Source:
             with self._zip() as archive, self._archive.faults(zipped=True):
                 return cast("BinaryIO", archive.open(str(self._member)))
         if self._fs is not None:
-            return cast("BinaryIO", self._fs.open(self._remote, "rb"))
+            with remote_faults(self.name):
+                return cast("BinaryIO", RemoteFile(self._fs.open(self._remote, "rb"), self.name))
         if self._status is not None and not stat.S_ISREG(self._status.st_mode):
             msg = f"{self.name}: expected a file, got a pipe or device; write it to a file first"
             raise SettingsError(msg)

@@ -34,7 +34,9 @@ EVERY_S = 10.0
     type=click.Choice(["auto", "png", "none"]),
     default="auto",
     show_default=True,
-    help="auto: in DST if it holds frames, else as png: a folder <DST>_rgb with timestamps.txt.",
+    help="auto: in DST if it holds frames, else as png: a folder of pictures "
+    "with timestamps.txt beside it, named as DST with _rgb for the suffix; one that holds the same "
+    "pictures is kept.",
 )
 @click.option("--rgb", metavar="PATH", help="RGB side in a file of its own.")
 @RGB_TIME_UNIT

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from eventkit.cli.options import RGB_OFFSET, RGB_TIME_UNIT, read_options
-from eventkit.cli.text import echo
+from eventkit.cli.text import counted, echo
 from eventkit.errors import SettingsError
 
 _SUFFIXES = (".png", ".gif", ".mp4")
@@ -88,7 +88,7 @@ def command(
     else:
         scene = _of_shards(source, split or "train", index)
     _write(scene, out, suffix, overlay=overlay, scale=scale, fps=fps or 8.0)
-    echo(f"{out}: {scene.title}, {scene.bins} bins")
+    echo(f"{out}: {scene.title}, {counted(scene.bins, 'bin')}")
 
 
 def _suffix(out: Path, fps: float | None) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from eventkit._optional import require
 from eventkit.cli.options import SIZE
-from eventkit.cli.text import echo
+from eventkit.cli.text import counted, echo
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from eventkit.frames import to_uint8
 from eventkit.motion import resize_to_view
@@ -100,7 +100,8 @@ def command(
     _check_out(out, source)
     partial = out.absolute().parent / f".{out.name}.{os.getpid()}.partial"
     began = said = time.monotonic()
-    echo(f"simulating {len(inputs)} recordings of {size[0]}x{size[1]} pixels into {out}")
+    total = counted(len(inputs), "recording")
+    echo(f"simulating {total} of {size[0]}x{size[1]} pixels into {out}")
     try:
         for done, (relative, path) in enumerate(inputs.items(), 1):
             rng = recording_rng(seed, relative)
@@ -117,14 +118,14 @@ def command(
             now = time.monotonic()
             if now - said >= _PROGRESS_EVERY_S and done < len(inputs):
                 said = now
-                echo(f"{done} of {len(inputs)} recordings, {done / (now - began):.1f} a second")
+                echo(f"{done:,} of {total}, {done / (now - began):.1f} a second")
         # The folder appears whole or not at all: no later command can take a part for it.
         if out.exists():
             out.rmdir()
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    echo(f"wrote {len(inputs)} recordings to {out} in {time.monotonic() - began:.1f} s")
+    echo(f"wrote {total} to {out} in {time.monotonic() - began:.1f} s")
 
 
 def recording_rng(seed: int, relative: str) -> np.random.Generator:
@@ -214,7 +215,9 @@ def _video_pieces(
     frames = VideoReader().open(Source(path), ReadOptions()).frames
     assert frames is not None
     if len(frames) < 2 or (np.diff(frames.t_us) <= 0).any():
-        msg = f"expected at least two frames at increasing times, got {len(frames)} frames"
+        msg = (
+            f"expected at least two frames at increasing times, got {counted(len(frames), 'frame')}"
+        )
         raise FormatError(msg, path=path, reason="bad_value")
     stop = len(frames)
     if limit_us is not None:

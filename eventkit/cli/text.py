@@ -27,5 +27,16 @@ def echo(*lines: str, err: bool = False) -> None:
     click.echo("\n".join(map(printable, lines)), err=err)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, which has an s unless it is one.
+
+    Examples
+    --------
+    >>> counted(1, "recording"), counted(1200, "recording"), counted(0, "clip")
+    ('1 recording', '1,200 recordings', '0 clips')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

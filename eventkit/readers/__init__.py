@@ -105,20 +105,22 @@ def find_reader(source: Source, *, format: str | None = None) -> tuple[Reader, s
     SettingsError
         If ``format`` is the name of no reader.
     FormatError
-        If the name promises events and the content is of no known format.
+        If the file is empty, which no camera writes and a broken copy does, or if the name promises
+        events and the content is of no known format.
     UnsupportedFormatError
         If none recognises it; lists what is known.
     """
-    if format is not None:
-        return _named(source, format), "--format"
+    named = None if format is None else _named(source, format)
+    if not source.is_dir and not source.head:
+        got = "nothing that can be unpacked" if source.compression else "an empty file"
+        msg = f"expected a recording, got {got}; copy it again"
+        raise FormatError(msg, path=source.name, offset=0, reason="empty")
+    if named is not None:
+        return named, "--format"
     for reader in readers():
         why = _recognised(reader, source)
         if why is not None:
             return reader, why
-    if not source.is_dir and not source.head:
-        got = "nothing that can be unpacked" if source.compression else "an empty file"
-        msg = f"expected a recording, got {got}; copy it again"
-        raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
     for reader in readers():
         if reader.name in _TABLES and source.suffix in reader.suffixes and not source.is_dir:
             # A table that is none of events as it stands: its reader knows what is missing.
@@ -131,7 +133,7 @@ def _unknown(source: Source) -> FormatError | UnsupportedFormatError:
     if source.suffix in suffixes("events") and not source.is_dir:
         msg = (
             f"expected the content of a {source.suffix} recording, got first bytes "
-            f"{source.head[:48]!r}; is the file cut or renamed? --format names the format"
+            f"{source.head[:12]!r}; is the file cut or renamed? --format names the format"
         )
         return FormatError(msg, path=source.name, offset=0, reason="bad_header")
     if source.is_dir:

@@ -49,7 +49,7 @@ def guess_unit(t: NDArray[Any], *, given: TimeUnit | None, name: str) -> tuple[T
     t : (N,) integers or floats
         Raw times, or the first some thousand of them; single damaged ones do no harm.
     given : {"us", "s", "ms", "ns"}, optional
-        What the caller says; it is believed.
+        What the caller says; it is believed, unless most times are past 2^62 us by it.
     name : str
         Name of the file, for the error.
 
@@ -62,7 +62,7 @@ def guess_unit(t: NDArray[Any], *, given: TimeUnit | None, name: str) -> tuple[T
     Raises
     ------
     FormatError
-        If the times allow more than one unit, or none; it names ``--time-unit``.
+        If the times allow more than one unit, none, or not the given one; it names ``--time-unit``.
 
     Examples
     --------
@@ -72,6 +72,7 @@ def guess_unit(t: NDArray[Any], *, given: TimeUnit | None, name: str) -> tuple[T
     ('us', 'times are integers')
     """
     if given is not None:
+        _check_given(t, given, name)
         return given, "given"
     if t.dtype.kind not in "iuf":
         msg = f"expected times as numbers, got dtype {t.dtype}"
@@ -93,6 +94,22 @@ def guess_unit(t: NDArray[Any], *, given: TimeUnit | None, name: str) -> tuple[T
     if fractions >= 0.5 or (sound.size < ENOUGH and fractions > 0):
         return _of_fractions(sound, name)
     return _of_whole_floats(sound, latest, name)
+
+
+def _check_given(t: NDArray[Any], given: TimeUnit, name: str) -> None:
+    """Refuse a unit by which no time would be left: every row would be told as a damaged one."""
+    sound = t[np.isfinite(t)] if t.dtype.kind == "f" else t
+    if t.dtype.kind not in "iuf" or not sound.size:
+        return
+    middle = float(np.median(np.abs(sound.astype(np.float64))))
+    if middle * UNITS[given] < _LAST:
+        return
+    likely = "ns" if middle >= TOO_LATE else "us"
+    msg = (
+        f"expected times in {given}, got {middle:.16g}, which is too large for {given}: more than "
+        f"64 bits of microseconds hold; --time-unit {likely} fits"
+    )
+    raise FormatError(msg, path=name, reason="no_time_unit")
 
 
 def _in_whole(t: NDArray[Any], parts: float) -> bool | None:

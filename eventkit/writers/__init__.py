@@ -136,7 +136,7 @@ def export(
         ``auto``: in the file, if the format holds frames, else a folder ``<stem>_rgb`` of pictures
         beside it with ``timestamps.txt``. ``png``: the folder in any case. ``none``: left out.
     overwrite : bool
-        Replace what is there; otherwise that is refused.
+        Replace what is there; otherwise that is refused, but for a folder of the same pictures.
 
     Returns
     -------

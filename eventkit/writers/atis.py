@@ -44,8 +44,11 @@ class AtisWriter:
         Raises
         ------
         SettingsError
-            For x past 255, y past 239, or more than 2 h 23 min.
+            Without events, for x past 255, y past 239, or more than 2 h 23 min.
         """
+        if not contents.events:
+            msg = "expected events, got none: without a header the file would be empty; write dat"
+            raise SettingsError(msg)
         right, bottom = contents.right, contents.bottom
         if right > 255 or bottom >= OVERFLOW_ROW:
             msg = (
@@ -55,11 +58,10 @@ class AtisWriter:
             )
             raise SettingsError(msg)
         lost = left_out(contents, "ATIS .bin")
-        if contents.events:
-            offset = origin_us(contents.first_us, _SPAN_US)
-            _check_markers(_markers(contents.last_us - offset))
-            if offset:
-                lost.append(f"times are moved by {-offset} us to begin at 0; the offset is lost")
+        offset = origin_us(contents.first_us, _SPAN_US)
+        _check_markers(_markers(contents.last_us - offset))
+        if offset:
+            lost.append(f"times are moved by {-offset} us to begin at 0; the offset is lost")
         fits = (size for _, size in KNOWN_SENSORS if right < size[0] and bottom < size[1])
         assumed, size = next(fits, None), contents.sensor_size
         if size is not None and size != assumed:
@@ -72,7 +74,7 @@ class AtisWriter:
 
     def moved_us(self, contents: Contents) -> int:
         """Return what is added to all times for good, microseconds."""
-        return -origin_us(contents.first_us, _SPAN_US) if contents.events else 0
+        return -origin_us(contents.first_us, _SPAN_US)
 
     def write(self, recording: Recording, path: Path, *, ledger: Ledger) -> None:
         """Write in one pass.

@@ -7,6 +7,7 @@ Pictures that came as PNG or JPEG keep their bytes; nothing is compressed twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,35 @@ def write_folder(frames: Frames, folder: Path) -> None:
         Without Pillow, where a picture has to be encoded.
     """
     folder.mkdir()
+    for name, data in _files(frames):
+        (folder / name).write_bytes(data)
+
+
+def is_written(frames: Frames, folder: Path) -> bool:
+    """Tell whether a folder holds what `write_folder` would write, byte for byte, and no more."""
+    names = {path.name for path in folder.iterdir()}
+    for name, data in _files(frames):
+        path = folder / name
+        if name not in names or not path.is_file() or path.stat().st_size != len(data):
+            return False
+        if path.read_bytes() != data:
+            return False
+        names.remove(name)
+    return not names
+
+
+def _files(frames: Frames) -> Iterator[tuple[str, bytes]]:
     digits = max(6, len(str(len(frames) - 1)))
     for i, picture in enumerate(frames.pictures(range(len(frames)))):
         # One suffix for all: a mixture of kinds has no order by name that lasts.
         keep = picture.encoded if frames.suffix else None
         data = keep if keep is not None else encode_png(picture.pixels)
         suffix = frames.suffix if keep is not None else "png"
-        (folder / f"{i:0{digits}d}.{suffix}").write_bytes(data)
+        yield f"{i:0{digits}d}.{suffix}", data
     if frames.timing != "none":
         spans = zip(frames.start_us.tolist(), frames.stop_us.tolist(), strict=True)
         lines = [HEADER, *(f"{start} {stop}" for start, stop in spans)]
-        (folder / TIMES).write_text("\n".join(lines) + "\n", "utf-8")
+        yield TIMES, ("\n".join(lines) + "\n").encode()
 
 
 def encode_png(pixels: NDArray[Any]) -> bytes:

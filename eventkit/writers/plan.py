@@ -22,7 +22,7 @@ from eventkit.recording import Recording
 from eventkit.writers.base import Contents, Writer
 from eventkit.writers.images import png_losses, write_folder
 from eventkit.writers.survey import survey, told_times, with_frames
-from eventkit.writers.targets import check_target
+from eventkit.writers.targets import check_kept, check_pictures, check_target
 
 FrameRule = Literal["auto", "png", "none"]
 
@@ -46,8 +46,9 @@ class Plan:
     notes : tuple of str
         Where times of frames come from, if they are not those of the recording.
     pictures : Frames or None
-        Those that go into a folder of their own.
+        Those that go into a folder of their own and are not there yet.
     pictures_path : Path or None
+        That folder.
     """
 
     recording: Recording
@@ -132,7 +133,8 @@ def make_plan(
     Raises
     ------
     SettingsError
-        If the events do not fit the format or something is there already.
+        If the events do not fit the format or something is there already, other than the folder
+        of the same pictures, which is kept.
     """
     if frames not in ("auto", "png", "none"):
         msg = f"expected frames among auto, png, none, got {frames!r}"
@@ -144,9 +146,12 @@ def make_plan(
     inside = writer.name == "images" or (frames == "auto" and writer.name in HOLD_FRAMES)
     apart = recording.frames is not None and not inside and frames != "none"
     folder = path.with_name(f"{_stem(path, writer)}_rgb") if apart else None
-    for target in (path, folder):
-        if target is not None:
-            check_target(target, (recording.path, *sources), overwrite=overwrite)
+    sources = (recording.path, *sources)
+    check_target(path, sources, overwrite=overwrite)
+    if folder is not None and overwrite:
+        check_target(folder, sources, overwrite=True)
+    elif folder is not None and recording.frames is not None:
+        check_pictures(folder, len(recording.frames), sources)
     found = survey(recording, ledger=ledger)
     losses: list[str] = []
     if frames == "none" and found.frames and writer.name != "images":
@@ -161,6 +166,9 @@ def make_plan(
     if side is not None and apart:
         side, moved = _with_the_events(side, writer, found)
         notes += moved
+    kept = folder is not None and side is not None and not overwrite and check_kept(folder, side)
+    if kept:
+        notes.append(f"{folder} holds these pictures already: it is kept as it is")
     if recording.t_offset_us:
         losses.append(
             f"times are written as they are read; the absolute start, {recording.t_offset_us} us, "
@@ -173,7 +181,7 @@ def make_plan(
         contents=found,
         losses=tuple(losses),
         notes=tuple(notes),
-        pictures=side if apart else None,
+        pictures=side if apart and not kept else None,
         pictures_path=folder,
     )
 
@@ -212,7 +220,8 @@ def carry_out(plan: Plan, *, ledger: Ledger | None = None) -> Exported:
     folder = plan.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     remove_left(folder)
-    beside = [] if plan.pictures_path is None else [plan.pictures_path]
+    written = plan.pictures_path if plan.pictures is not None else None
+    beside = [] if written is None else [written]
     with replaced(*beside, plan.path) as (*pictures_at, partial):
         plan.writer.write(plan.recording, partial, ledger=ledger)
         if plan.writer.name != "images" and ledger.kept != plan.contents.events:

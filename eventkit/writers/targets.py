@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from eventkit.atomic import remove, temporary_beside
 from eventkit.errors import SettingsError
-from eventkit.writers.images import HEADER, TIMES
+from eventkit.frames import Frames
+from eventkit.writers.images import HEADER, TIMES, is_written
 
 _BAG = {"metadata.yaml", "recording.db3"}
 _PICTURE = re.compile(r"\d{6,}\.(png|jpg)")
@@ -52,6 +53,37 @@ def check_target(target: Path, sources: Iterable[str | Path], *, overwrite: bool
     _check_folder(target.parent)
 
 
+def check_pictures(folder: Path, count: int, sources: Iterable[str | Path]) -> None:
+    """As `check_target` without ``overwrite``, for a folder that may hold the pictures already.
+
+    Whether it does is known when they are read: `check_kept`. A folder of another number of
+    pictures is refused here, before a long recording is gone through for it.
+
+    Raises
+    ------
+    SettingsError
+    OSError
+    """
+    known = folder.is_dir() and not folder.is_symlink()
+    known = known and sum(path.name != TIMES for path in folder.iterdir()) == count
+    check_target(folder, sources, overwrite=known)
+
+
+def check_kept(folder: Path, frames: Frames) -> bool:
+    """Return whether a folder holds these pictures and times; False where there is none.
+
+    Raises
+    ------
+    SettingsError
+        If it holds others.
+    """
+    if not folder.exists():
+        return False
+    if not is_written(frames, folder):
+        raise _exists(folder)
+    return True
+
+
 def _check_sources(target: Path, sources: Iterable[str | Path]) -> None:
     for source in sources:
         # The archive of zip://member::archive is the last of them.
@@ -70,12 +102,16 @@ def _check_old(target: Path, mode: int, *, overwrite: bool) -> None:
         msg = f"{target}: expected a file, a folder or nothing, got {kind}; name another DST"
         raise SettingsError(msg)
     if not overwrite:
-        msg = f"{target}: exists; --overwrite replaces it"
-        raise SettingsError(msg)
+        raise _exists(target)
     foreign = _foreign(target) if stat.S_ISDIR(mode) else None
     if foreign is not None:
         msg = f"{target}: {foreign}, so no export wrote it; move it away, or name another DST"
         raise SettingsError(msg)
+
+
+def _exists(target: Path) -> SettingsError:
+    msg = f"{target}: exists; --overwrite replaces it"
+    return SettingsError(msg)
 
 
 def _foreign(folder: Path) -> str | None:

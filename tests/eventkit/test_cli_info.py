@@ -159,13 +159,6 @@ def test_one_image_is_described(tmp_path: Path) -> None:
     ]
 
 
-def test_an_empty_file_holds_no_events_and_is_no_error(tmp_path: Path) -> None:
-    found = facts(atis(tmp_path / "a.bin"))
-
-    assert found["events"] == 0
-    assert found["t_first_us"] is None
-
-
 # What goes wrong is one line with the cure, and a code.
 
 
@@ -186,6 +179,16 @@ def test_an_unknown_suffix_is_one_line_with_the_known_ones(tool: Any, tmp_path: 
     (tmp_path / "a.xyz").write_bytes(b"what is this")
 
     assert_one_line(tool("info", "a.xyz", "--json"), ".aedat4, .avi, .bag, .bin", "got .xyz")
+
+
+@pytest.mark.parametrize("name", ["a.aedat4", "a.bin", "a.csv", "a.mp4", "a.png", "a.xyz"])
+def test_an_empty_file_is_one_line(tool: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+
+    line = f"{name}: expected a recording, got an empty file; copy it again"
+
+    assert_one_line(tool("info", name), line)
+    assert_one_line(tool("info", name, "--format", "evt3"), line)
 
 
 def test_an_empty_folder_is_one_line(tool: Any, tmp_path: Path) -> None:

@@ -167,6 +167,10 @@ def test_any_events_come_back_or_are_refused_before_a_byte_is_written(
 def test_no_event_and_one_event_are_written(tmp_path: Path, name: str, count: int) -> None:
     events = sample(count=count)
     path = target(tmp_path, name)
+    if name == "atis-bin" and not count:
+        with pytest.raises(SettingsError, match="expected events, got none: without a header"):
+            export(recording_of(events), path, format=name)
+        return
 
     done = export(recording_of(events), path, format=name)
 
@@ -461,11 +465,47 @@ def test_what_is_there_is_replaced_only_if_asked_for(tmp_path: Path) -> None:
         export(recording_of(sample()), path)
     path.unlink()
     with pytest.raises(SettingsError, match=r"a_rgb: exists; --overwrite"):
-        export(recording_of(sample(), frames=pictures()), path)
+        export(recording_of(sample(), frames=pictures(count=1)), path)
     export(recording_of(sample(count=4), frames=pictures(count=1)), path, overwrite=True)
 
     assert len(eventkit.open(path).events) == 4
     assert len(eventkit.open(tmp_path / "a_rgb").frames) == 1
+
+
+def test_a_second_export_of_a_recording_keeps_the_folder_of_its_pictures(tmp_path: Path) -> None:
+    recording = recording_of(sample(), frames=pictures())
+    folder = export(recording, tmp_path / "a.dat").pictures_path
+    assert folder == tmp_path / "a_rgb"
+    before = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+
+    done = export(recording, tmp_path / "a.npz")
+
+    assert f"{folder} holds these pictures already: it is kept as it is" in done.notes
+    assert done.pictures_path == folder
+    after = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+    assert after == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dat", "a.npz", "a_rgb"]
+
+
+@pytest.mark.parametrize("change", ["times", "picture", "missing", "another"])
+def test_a_folder_of_other_pictures_is_not_taken_for_these(tmp_path: Path, change: str) -> None:
+    recording = recording_of(sample(), frames=pictures())
+    folder = tmp_path / "a_rgb"
+    export(recording, tmp_path / "a.dat")
+    times, picture = folder / "timestamps.txt", folder / "000000.png"
+    if change == "times":
+        times.write_text(times.read_text("utf-8").replace("5", "6"), "utf-8")
+    elif change == "picture":
+        picture.write_bytes(picture.read_bytes()[:-1] + b"x")
+    elif change == "missing":
+        times.rename(tmp_path / "elsewhere")
+    else:
+        picture.rename(folder / "000009.png")
+
+    with pytest.raises(SettingsError, match=r"a_rgb: (exists; --overwrite|has no timestamps\.txt)"):
+        export(recording, tmp_path / "a.npz")
+
+    assert not (tmp_path / "a.npz").exists()
 
 
 def test_a_folder_with_something_of_the_users_is_never_replaced(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_byte_of_a_fault_counts_overflow_markers(tmp_path: Path) -> None:
         _ = eventkit.open(path, sensor_size=(34, 34)).events
 
 
-@pytest.mark.parametrize("length", range(5 * len(EVENTS) + 1))
+@pytest.mark.parametrize("length", range(1, 5 * len(EVENTS) + 1))
 def test_a_file_cut_anywhere_keeps_its_whole_records(tmp_path: Path, length: int) -> None:
     whole = write(tmp_path / "whole.bin", EVENTS).read_bytes()
     path = tmp_path / "cut.bin"
@@ -108,11 +108,15 @@ def test_a_file_cut_anywhere_keeps_its_whole_records(tmp_path: Path, length: int
     assert (cut.value.reason, cut.value.offset) == ("truncated", 5 * good)
 
 
-def test_an_empty_file_holds_no_events(tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", [None, "atis-bin"])
+def test_an_empty_file_is_refused(tmp_path: Path, format: str | None) -> None:
     path = tmp_path / "a.bin"
     path.touch()
 
-    assert len(eventkit.open(path).events) == 0
+    with pytest.raises(FormatError, match=r"a\.bin: expected a recording, got an empty") as told:
+        eventkit.open(path, format=format)
+
+    assert told.value.reason == "empty"
 
 
 @pytest.mark.parametrize(

@@ -422,6 +422,19 @@ def test_without_a_header_the_words_tell_the_encoding_or_nothing_does(tmp_path: 
         eventkit.open(write(tmp_path / "n.raw", "", noise, "<u2"))
 
 
+@pytest.mark.parametrize("format", ["evt2", "evt21"])
+def test_a_format_against_the_header_is_refused(tmp_path: Path, format: str) -> None:
+    path = write(tmp_path / "a.raw", "% format EVT3;height=720;width=1280\n% end\n", [0] * 8, "<u2")
+
+    told = (
+        rf"expected {format}, as --format says, got evt3 by the header line '% format EVT3'; leave"
+    )
+    with pytest.raises(FormatError, match=told):
+        eventkit.open(path, format=format)
+
+    assert eventkit.open(path, format="evt3").format == "evt3"
+
+
 def test_a_compressed_file_reads_as_the_plain_one(tmp_path: Path) -> None:
     words = [high3(1), low3(0), 3, *[at3(x % 60) for x in range(5000)]]
     plain = write(tmp_path / "a.raw", EVT3, words, "<u2")

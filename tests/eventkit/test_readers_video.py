@@ -115,11 +115,10 @@ def test_a_last_frame_that_stands_for_long_is_no_damage(
     assert eventkit.open(path).frames.t_us.tolist() == [0, 40_000, 80_000, 120_000]
 
 
-@pytest.mark.parametrize("content", [b"", b"no video at all" * 50])
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv", ".webm"])
-def test_a_file_that_is_no_video_is_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(content)
+    path.write_bytes(b"no video at all" * 50)
 
     with pytest.raises(FormatError, match=r"expected a video"):
         eventkit.open(path)

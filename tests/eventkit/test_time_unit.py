@@ -101,3 +101,21 @@ def test_times_that_are_none_are_told_apart(times: np.ndarray, unit: str) -> Non
     assert bad is not None
     assert bad.tolist() == [False, True, True, True]
     assert t[bad].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("time", "given", "cure"),
+    [
+        (1_589_163_147_368_868, "s", "us"),
+        (1.5e15, "s", "us"),
+        (1_732_406_400_123_456_789, "ms", "ns"),
+    ],
+)
+def test_a_given_unit_that_leaves_no_time_is_refused(time: float, given: str, cure: str) -> None:
+    times = np.array([time, time, 5])
+
+    with pytest.raises(FormatError, match=f"in {given}, got .* --time-unit {cure} fits") as told:
+        guess_unit(times, given=given, name="a.csv")  # type: ignore[arg-type]
+
+    assert told.value.reason == "no_time_unit"
+    assert guess_unit(times[[0, 2, 2]], given=given, name="a.csv")[0] == given  # type: ignore[arg-type]

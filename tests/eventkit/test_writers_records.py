@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 
 import eventkit
 from eventkit.errors import SettingsError
@@ -53,6 +53,7 @@ def test_dat_reads_equal_whatever_the_first_time(
 def test_atis_reads_equal_from_zero(
     stream: Events, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    assume(len(stream))  # without an event there is no byte, which is refused
     assert written(AtisWriter(), tmp_path_factory.mktemp("a") / "a.bin", stream).events == stream
 
 

@@ -146,8 +146,15 @@ class _EvtReader:
         return found[1] if found is not None and found[0] == self.name else None
 
     def open(self, source: Source, options: ReadOptions) -> Recording:
-        """Open a RAW file; without a geometry the places of the first 4 MB are looked at."""
+        """Open a RAW file; without a geometry the places of the first 4 MB are looked at.
+
+        Raises
+        ------
+        FormatError
+            If the header names another encoding, or no published sensor holds the places.
+        """
         header = parse(source)
+        _check_named(source, header, self.name)
         encoding, notes = self._encoding(source, header)
         file = _File(source, header, encoding, header.t_offset_us(source))
         found = geometry.settle(source, options.sensor_size, *header.geometry)
@@ -200,6 +207,15 @@ class Evt3Reader(_EvtReader):
 
     def _encoding(self, source: Source, header: Header) -> tuple[Encoding, list[str]]:
         return evt3_encoding(), []
+
+
+def _check_named(source: Source, header: Header, name: str) -> None:
+    """Refuse a header that names another encoding: its words would be read as nonsense."""
+    told = header.encoding
+    if told is None or told[0] == name:
+        return
+    msg = f"expected {name}, as --format says, got {told[0]} by the {told[1]}; leave --format out"
+    raise FormatError(msg, path=source.name, offset=0, reason="bad_header")
 
 
 def _assume(file: _File, name: str, *, strict: bool) -> geometry.Geometry:
