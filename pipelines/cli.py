@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from pipelines.datasets.named import named_sets
 from pipelines.datasets.splits import SPLIT_METHODS, SplitRule
 from pipelines.datasets.tonic_sets import PREFIX as TONIC
 from pipelines.executors import EXECUTORS, RunSettings, checked_name
+from pipelines.words import counted, empty_splits
 
 if TYPE_CHECKING:
     from pipelines.convert import Outcome
@@ -255,19 +257,26 @@ def convert(
     if outcome.did_nothing:
         echo(f"{out}: finished before, nothing to do")
     both = outcome.totals.get("both", 0)
-    echo(f"{out}: {outcome.clips:,} clips, {both:,} with events and RGB")
+    echo(f"{out}: {counted(outcome.clips, 'clips')}, {both:,} with events and RGB")
     echo(f"  {_balance(outcome)}")
     for note in outcome.notes:
         echo(f"  note: {note}")
     if not outcome.quarantine:
         return 0
-    click.secho(f"{len(outcome.quarantine)} recordings set aside:", fg="yellow", err=True)
+    click.secho(
+        f"{counted(len(outcome.quarantine), 'recordings')} set aside:", fg="yellow", err=True
+    )
     for bad in outcome.quarantine[:10]:
         at = f" (byte {bad['offset']})" if bad["offset"] is not None else ""
         file = "" if bad["file"] is None else f"{bad['file']}: "
         echo(f"  {bad['recording']}: {bad['reason']}: {file}{bad['message']}{at}", err=True)
     echo(f"  all of them: {out}/.eventkit/quarantine.jsonl", err=True)
-    echo("  once they are mended: the same command with --retry-quarantined", err=True)
+    echo("  once mended: the same command with --retry-quarantined", err=True)
+    if any("--on-error" in bad["message"] for bad in outcome.quarantine):
+        new = shlex.quote(f"{out}-skip")
+        echo(
+            f"  or keep what is whole: the same command with --out {new} --on-error skip", err=True
+        )
     return QUARANTINED
 
 
@@ -341,6 +350,7 @@ def shard(
 ) -> None:
     """Write the clips of STORE as deterministic WebDataset tars."""
     check_installed(LIBRARIES, extra="pipelines", purpose="eventkit shard")
+    from pipelines.receipts import read_plan
     from pipelines.shard import shard_store
     from pipelines.shard_count import shard_notes
     from pipelines.shard_settings import ShardSettings
@@ -364,9 +374,11 @@ def shard(
         echo(f"{out}: finished before, nothing to do")
     for split, facts in manifest["splits"].items():
         echo(
-            f"{out}/{split}: {facts['samples']:,} samples in {facts['shards']:,} shards, "
+            f"{out}/{split}: {counted(facts['samples'], 'samples')} in "
+            f"{counted(facts['shards'], 'shards')}, "
             f"{facts['bytes']:,} bytes"
         )
-    for note in shard_notes(manifest):
+    planned = (read_plan(store) or {}).get("splits", {})
+    for note in [*empty_splits(planned, manifest["splits"]), *shard_notes(manifest)]:
         echo(f"  note: {note}")
     echo(f"{out}/manifest.json: plan {manifest['plan_id'][:12]}")

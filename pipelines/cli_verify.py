@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from eventkit._optional import check_installed
-from eventkit.cli.text import echo
-from eventkit.errors import SettingsError
+from eventkit.cli.text import echo, printable
+from eventkit.errors import DamageError, SettingsError
 from eventkit.shards import MANIFEST
 from pipelines.cli import LIBRARIES, Percent, run_options
 from pipelines.executors import Pool, Site, open_pool
+from pipelines.kinds import kind_of, refuse_kind
 from pipelines.receipts import PLAN
+from pipelines.words import counted
 
 if TYPE_CHECKING:
     from pipelines.verify import Verdict
@@ -49,7 +51,7 @@ def verify(
     store: Path | None,
     executor: str,
     workers: int | None,
-) -> None:
+) -> int:
     """Check every byte and count of a shards FOLDER, or of a store.
 
     Names each file that is damaged, lost, or that nothing lists; exit code 4. With --deep also
@@ -59,8 +61,6 @@ def verify(
     if not deep and (sample, raw, store) != (None, None, None):
         msg = "expected --deep with --sample, --raw and --store, got none; add it"
         raise SettingsError(msg)
-    from pipelines.verify import require_undamaged
-
     whole = folder.resolve() if "://" in executor else folder  # workers stand elsewhere
     site = Site(inputs=(whole / MANIFEST, whole / PLAN))
     with open_pool(executor, workers=workers, site=site) as pool:
@@ -69,17 +69,23 @@ def verify(
             _compare(found, whole, pool, raw=raw, store=store, percent=sample or 100.0)
     if as_json:
         click.echo(json.dumps(found.as_dict()))
-    require_undamaged(found, folder)
-    if not as_json:
-        echo(f"{folder}: whole; " + ", ".join(f"{n:,} {name}" for name, n in found.totals.items()))
-        for note in found.notes:
-            echo(f"  note: {note}")
+    elif not found.problems:
+        names = {"decoded": "decoded in clips"}
+        told = (counted(n, names.get(name, name)) for name, n in found.totals.items())
+        echo(f"{folder}: whole; {', '.join(told)}")
+    else:
+        faults = counted(len(found.problems), "faults")
+        click.secho(f"error: {printable(str(folder))} is damaged: {faults}", fg="red", err=True)
+        echo(*(f"  {problem}" for problem in found.shown()), err=True)
+    for note in () if as_json else found.notes:
+        echo(f"  note: {note}", err=bool(found.problems))
+    return DamageError.exit_code if found.problems else 0
 
 
 def _look(folder: Path, pool: Pool) -> Verdict:
-    from pipelines.verify import is_store, verify_shards, verify_store
+    from pipelines.verify import verify_shards, verify_store
 
-    return verify_store(folder, pool) if is_store(folder) else verify_shards(folder, pool)
+    return verify_store(folder, pool) if kind_of(folder) == "store" else verify_shards(folder, pool)
 
 
 def _compare(
@@ -94,14 +100,14 @@ def _compare(
     """Go back from shards to the store and from the store to the raw files, up to damage."""
     from pipelines.origin import find_origin
     from pipelines.verify import (
-        is_store,
         verify_against_raw,
         verify_against_store,
         verify_store,
     )
 
-    if not is_store(folder):
+    if kind_of(folder) != "store":
         made_of = find_origin(folder, store, option="--store STORE")
+        refuse_kind(made_of, "shards", cure="give --store STORE, which convert made")
         found.add(verify_store(made_of, pool).problems)
         if not found.problems:
             found.include(verify_against_store(folder, made_of, pool, percent=percent))

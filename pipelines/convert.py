@@ -17,11 +17,19 @@ from pipelines.datasets.discover import Discovery, Layout, discover
 from pipelines.datasets.splits import SplitRule
 from pipelines.deaths import convert_without_deadly
 from pipelines.executors import Pool, RunSettings, Site, open_pool
+from pipelines.kinds import refuse_kind
 from pipelines.lock import locked
 from pipelines.opening import ReadSettings, check_options, for_set
 from pipelines.origin import note_origin
 from pipelines.pack_task import PackJob, convert_pack, load_entries
-from pipelines.plan import freeze, pack_file, refuse_other_settings, settings_dict
+from pipelines.plan import (
+    differing_settings,
+    freeze,
+    pack_file,
+    refuse_other_settings,
+    replaceable,
+    settings_dict,
+)
 from pipelines.progress import progress
 from pipelines.quarantine import check_max_bad, collect_quarantine, quarantined, revise
 from pipelines.receipts import (
@@ -32,7 +40,9 @@ from pipelines.receipts import (
 )
 from pipelines.reuse import Lender, open_lender, tell_reuse
 from pipelines.scan import ScanJob, input_files, raise_fault, scan_all
-from pipelines.scan_notes import scan_notes
+from pipelines.scan_notes import refuse_hopeless, scan_notes
+from pipelines.tally import total
+from pipelines.words import counted, empty_splits
 
 
 @dataclass(slots=True)
@@ -89,7 +99,8 @@ def convert_raw(
         old = read_plan(store)
         if old is not None:
             refuse_other_settings(store, old, settings)
-        again = quarantined(store, old) if retry and old is not None else []
+        other = old is not None and bool(differing_settings(old["settings"], settings))
+        again = quarantined(store, old) if retry and old is not None and not other else []
         jobs = [ScanJob(str(found.root), spec, clip, read) for spec in found.recordings]
         site = Site(folder=store.resolve(), inputs=_some_inputs(found))
         with open_pool(executor, workers=run.workers, tasks=len(jobs), site=site) as pool:
@@ -99,8 +110,13 @@ def convert_raw(
                 how = PackJob(str(found.root), str(store.resolve()), "", old["plan_id"], clip, read)
                 plan = revise(store, old, settings, found, scans, job=how, pool=pool)
                 left = len(quarantined(store, plan))
-                say(f"  looked again at {len(again):,} recordings: {left:,} stay set aside")
+                say(f"  looked again at {counted(len(again), 'recordings')}: {left:,} set aside")
             else:
+                if old is not None and replaceable(old, settings, found, scans):
+                    say(f"  {store} holds no clips of its former plan: it is planned anew")
+                    old = None
+                if old is None:
+                    refuse_hopeless(scans)
                 plan = freeze(store, settings, found, scans)
             note_origin(store, found.root)
             total = len(found.recordings) + len(found.missing)
@@ -130,6 +146,7 @@ def understand(
     dataset: str | None,
 ) -> tuple[Discovery, ReadSettings]:
     """Return what the sources are and how to read them; refuses what cannot be."""
+    refuse_kind(store, "shards", cure="choose another --out")
     _check_outside(store, sources)
     _check_format(read)
     found = discover(sources, layout=layout, rule=rule, dataset=dataset)
@@ -148,10 +165,10 @@ def describe(found: Discovery, say: Callable[[str], None]) -> None:
         for r in found.recordings
     )
     splits = Counter(r.split for r in found.recordings)
-    say(f"{found.root}: {len(found.recordings):,} recordings ({found.layout})")
+    say(f"{found.root}: {counted(len(found.recordings), 'recordings')} ({found.layout})")
     for note in found.notes:
         say(f"  {note}")
-    say("  files: " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(sides.items())))
+    say("  files: " + ", ".join(counted(n, kind) for kind, n in sorted(sides.items())))
     labels = ", ".join(found.classes[label] for label in sorted(found.classes)[:8])
     more = ", ..." if len(found.classes) > 8 else ""
     say(
@@ -165,13 +182,14 @@ def describe(found: Discovery, say: Callable[[str], None]) -> None:
         say("  no event file found: a folder of images is taken for the frames of one recording")
     if found.unlisted:
         why = "no list file names" if found.named is None else f"{found.named.title} does not name"
-        say(f"  left out: {len(found.unlisted):,} recordings that {why}")
+        say(f"  left out: {counted(len(found.unlisted), 'recordings')} that {why}")
     if found.unknown:
         kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in found.unknown.items())
         say(f"  left out: files that no reader knows ({kinds})")
     if found.missing:
         name, where = found.missing[0]
-        say(f"  missing: {len(found.missing):,} listed recordings, the first is {name} ({where})")
+        missing = counted(len(found.missing), "recordings")
+        say(f"  missing: {missing} of the lists, the first is {name} ({where})")
 
 
 def _check_outside(store: Path, sources: Sequence[Path]) -> None:
@@ -234,35 +252,37 @@ def _convert_outcome(
     totals: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     clips = 0
-    for pack in plan["packs"]:
-        receipt = read_json(receipt_path(store, pack["name"])) or {}
+    receipts = [read_json(receipt_path(store, pack["name"])) or {} for pack in plan["packs"]]
+    for receipt in receipts:
         totals.update(receipt["totals"])
         dropped.update(receipt["dropped"])
         clips += receipt["clips"]
-    notes = []
+    notes = empty_splits(plan.get("splits", {}), total(receipts).classes)
     long = sum(bool(scan.get("long")) for scan in scans)
     if long:
         notes.append(
-            f"{long} recordings last over 10 s and became one clip each; --clip-us cuts them"
+            f"{counted(long, 'recordings last')} over 10 s, one clip each; --clip-us cuts them"
         )
     if totals["clipped"]:
         share = totals["clipped"] / max(totals["binned"], 1)
         cure = "; --dtype u2 keeps them" if plan["settings"]["mass"] == "counts" else ""
-        notes.append(f"{totals['clipped']:,} events ({share:.3%}) met a full cell{cure}")
+        notes.append(f"{counted(totals['clipped'], 'events')} ({share:.3%}) met a full cell{cure}")
     blind = sum(bool(scan.get("event_side")) and not scan["event_range"] for scan in scans)
     if blind:
-        notes.append(f"{blind} recordings have an event side without events: RGB only")
+        notes.append(f"{counted(blind, 'recordings have')} an event side without events: RGB only")
     if totals["empty"]:
-        notes.append(f"{totals['empty']} clips hold neither events nor RGB and were left out")
+        notes.append(f"{counted(totals['empty'], 'clips hold')} neither events nor RGB; left out")
     if totals["rgb_fallback"]:
         notes.append(
-            f"{totals['rgb_fallback']} clips have too few exposures for --windows rgb: equal time"
+            f"{counted(totals['rgb_fallback'], 'clips have')} too few exposures for --windows rgb: "
+            "equal time"
         )
     assumed = Counter(
         scan["geometry_source"] for scan in scans if "assumed" in scan.get("geometry_source", "")
     )
     notes.extend(
-        f"{n} recordings: sensor {why}; --sensor-size overrides" for why, n in assumed.items()
+        f"{counted(n, 'recordings')}: sensor {why}; --sensor-size overrides"
+        for why, n in assumed.items()
     )
     notes.extend(scan_notes(scans, store))
     mass = plan["settings"]["mass"]

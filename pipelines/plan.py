@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from eventkit.pack_reader import check_version
 from eventkit.samples import encode_json
 from eventkit.store import STORE_VERSION
 from pipelines.datasets.discover import Discovery, RecordingSpec
+from pipelines.datasets.spec import splits_of
 from pipelines.opening import ReadSettings
 from pipelines.receipts import HIDDEN, PLAN, hash_file, read_plan, write_plan
 from pipelines.scan import raw_clip_bytes
@@ -55,7 +57,7 @@ def freeze(
         If the store belongs to another plan; lists what differs and the cure.
     """
     old = read_plan(store)
-    if old is not None:
+    if old is not None and not replaceable(old, settings, found, scans):
         refuse_other_settings(store, old, settings)
         refuse_other_inputs(store, old, settings, found, scans)
         _mend_lists(store, old, found.recordings, scans)
@@ -67,6 +69,7 @@ def freeze(
         "classes": {str(label): name for label, name in found.classes.items()},
         "layout": found.layout,
         "split_rule": found.split_rule,
+        "splits": splits_of(found),
         "packs": write_packs(store, found.recordings, scans),
         "recordings": len(found.recordings),
         "inputs": inputs_digest(scans),
@@ -76,8 +79,18 @@ def freeze(
     return plan
 
 
+def replaceable(
+    plan: dict[str, Any], settings: dict[str, Any], found: Discovery, scans: list[dict[str, Any]]
+) -> bool:
+    """Tell whether a plan of other inputs or settings holds nothing: all of it was set aside."""
+    same = plan.get("revision", plan)["plan_id"] == plan_id(settings, found, scans)
+    return not plan["packs"] and not same
+
+
 def refuse_other_settings(store: Path, plan: dict[str, Any], settings: dict[str, Any]) -> None:
     """Refuse to work on a store of other settings; asked before anything is read.
+
+    A plan without packs, of which everything was set aside, binds nobody.
 
     Raises
     ------
@@ -87,10 +100,11 @@ def refuse_other_settings(store: Path, plan: dict[str, Any], settings: dict[str,
         If a newer version wrote the plan.
     """
     check_version(store / PLAN, plan["version"], known=STORE_VERSION)
-    differing = differing_settings(plan["settings"], settings)
-    if differing:
-        cure = "Choose another --out, or remove the store"
-        msg = f"{store} was made from something else: {'; '.join(differing)}. {cure}"
+    differing = "; ".join(differing_settings(plan["settings"], settings))
+    if differing and plan["packs"]:
+        msg = (
+            f"{store} was made from something else: {differing}. Choose another --out or remove it"
+        )
         raise SettingsError(msg)
 
 
@@ -108,10 +122,11 @@ def refuse_other_inputs(
     SettingsError
         Says what differs, and the cure.
     """
-    if plan.get("revision", plan)["plan_id"] != plan_id(settings, found, scans):
+    same = plan.get("revision", plan)["plan_id"] == plan_id(settings, found, scans)
+    if plan["packs"] and not same:
         cure = (
-            f"Give --out NEW --reuse {store}, which takes over what is the same; if only "
-            "recordings that were set aside have changed, add --retry-quarantined"
+            f"Give --out NEW --reuse {shlex.quote(str(store))}, which takes over what is the same; "
+            "if only recordings that were set aside have changed, add --retry-quarantined"
         )
         raise other_plan(store, plan, settings, scans, cure=cure)
 
@@ -265,8 +280,8 @@ def other_plan(
 
 def _changes(store: Path, plan: dict[str, Any], scans: list[dict[str, Any]]) -> str:
     """Return how many recordings came, went and changed, and the first of each."""
-    packs = [pack["name"] for pack in plan["packs"] if _list_is_whole(store, pack)]
-    lists = [json.loads(pack_file(store, name).read_bytes()) for name in packs]
+    whole = (pack_file(store, p["name"]) for p in plan["packs"] if _list_is_whole(store, p))
+    lists = [json.loads(file.read_bytes()) for file in whole]
     there = {entry["spec"]["id"]: _hashes(entry["scan"]) for each in lists for entry in each}
     there |= {e["recording"]: _hashes(e) for e in plan["quarantine"] if e["reason"] != "missing"}
     now = {scan["id"]: _hashes(scan) for scan in scans}

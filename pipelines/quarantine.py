@@ -19,6 +19,7 @@ from eventkit.errors import SettingsError
 from eventkit.samples import encode_json
 from pipelines.datasets.discover import Discovery, RecordingSpec
 from pipelines.datasets.files import stem_of
+from pipelines.datasets.spec import splits_of
 from pipelines.executors import Pool
 from pipelines.pack_task import PackJob, RecordingFailed, recording_clips
 from pipelines.plan import (
@@ -185,6 +186,7 @@ def revise(
         "classes": {str(label): name for label, name in found.classes.items()},
         "packs": [*plan["packs"], *packs],
         "recordings": len(found.recordings),
+        "splits": splits_of(found),
         "inputs": inputs_digest(scans),
         "quarantine": [
             *(entry for entry in scan_quarantine(found, scans) if entry["recording"] in judged),

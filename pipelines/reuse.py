@@ -27,9 +27,11 @@ from eventkit.pack_reader import check_version
 from eventkit.samples import encode_json
 from eventkit.store import STORE_VERSION, Pack, StoredClip
 from pipelines.datasets.discover import RecordingSpec
+from pipelines.kinds import refuse_kind
 from pipelines.plan import differing_settings, pack_file
 from pipelines.receipts import PLAN, hash_file, read_plan, read_receipt
 from pipelines.versions import code_versions
+from pipelines.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +103,7 @@ def open_lender(store: Path, settings: dict[str, Any], *, out: Path) -> Lender:
     if store.resolve() == out.resolve():
         msg = f"expected --reuse with another store than --out, got {store} twice; leave one out"
         raise SettingsError(msg)
+    refuse_kind(store, "shards", cure="give --reuse a folder that `eventkit convert` made")
     plan = read_plan(store)
     if plan is None:
         msg = f"--reuse {store}: expected a store of `eventkit convert`, found no plan in it"
@@ -129,7 +132,9 @@ def open_lender(store: Path, settings: dict[str, Any], *, out: Path) -> Lender:
             found.update(dict.fromkeys(whole, pack["name"]))
             if len(whole) == pack["recordings"]:
                 same[pack["sha256"]] = pack["name"]
-    notes = tuple(f"{count:,} packs of {store} are {why}" for why, count in sorted(left.items()))
+    notes = tuple(
+        f"{counted(count, 'packs')} of {store}: {why}" for why, count in sorted(left.items())
+    )
     return Lender(store, plan["plan_id"], found, same, notes)
 
 

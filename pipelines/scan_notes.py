@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eventkit.errors import SettingsError
 from pipelines.scan import SCAN_FILE
+from pipelines.words import counted
 
 # Other reasons are words that are no events: triggers, padding, time words, overflow markers.
 _LOST = re.compile(r"bad_row|before_time_high|before_row|damaged.*")
@@ -45,6 +47,24 @@ def scan_notes(scans: Sequence[Mapping[str, Any]], store: Path) -> list[str]:
     return [*notes, *where, *_assumed(used)]
 
 
+def refuse_hopeless(scans: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse settings that suit none of several recordings, before a store is planned with them.
+
+    Raises
+    ------
+    SettingsError
+        If every recording that is not damaged was set aside for the same reason.
+    """
+    faults = [scan["fault"] for scan in scans]
+    usable = [fault for fault in faults if fault is None or fault["reason"] == "unusable"]
+    if len(usable) < 2 or None in usable:
+        return
+    messages = {str(f["message"]).removeprefix(f"{f['file']}: ") for f in usable}
+    if len(messages) == 1:
+        msg = f"none of {len(usable):,} recordings can be converted so: {messages.pop()}"
+        raise SettingsError(msg)
+
+
 def _counted(verb: str, counts: Iterable[Mapping[str, int]]) -> Iterator[str]:
     totals: Counter[str] = Counter()
     recordings: Counter[str] = Counter()
@@ -52,13 +72,14 @@ def _counted(verb: str, counts: Iterable[Mapping[str, int]]) -> Iterator[str]:
         totals.update(each)
         recordings.update(each.keys())
     for reason in sorted(totals):
-        yield f"{totals[reason]:,} {reason} {verb} in {recordings[reason]:,} recordings"
+        yield f"{totals[reason]:,} {reason} {verb} in {counted(recordings[reason], 'recordings')}"
 
 
 def _damaged(words: str, faults: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
     reasons = sorted({str(fault["reason"]) for each in faults for fault in each})
     if reasons:
-        yield f"{sum(map(bool, faults)):,} recordings {words} ({', '.join(reasons)})"
+        told = counted(sum(map(bool, faults)), f"recordings {words}")
+        yield f"{told} ({', '.join(reasons)})"
 
 
 def _assumed(scans: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -72,6 +93,6 @@ def _assumed(scans: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             first.setdefault(kind, (scan["id"], note))
     for kind, number in recordings.most_common(_MOST):
         name, note = first[kind]
-        yield f"{number:,} recordings, {name} among them: {note}"
+        yield f"{counted(number, 'recordings')}, {name} among them: {note}"
     if len(recordings) > _MOST:
         yield f"... and {len(recordings) - _MOST:,} other assumptions"

@@ -11,6 +11,7 @@ from eventkit.shards import MANIFEST
 from eventkit.store import Store, open_store
 from pipelines.executors import RunSettings, Site, open_pool
 from pipelines.finish import finish, listed_files
+from pipelines.kinds import refuse_kind
 from pipelines.lock import locked
 from pipelines.origin import note_origin
 from pipelines.progress import progress
@@ -39,7 +40,8 @@ def shard_store(
     MissingDataError
         If the store is none, not finished, or holds no clip.
     SettingsError
-        If ``out`` belongs to another store or other settings, or too many recordings are bad.
+        If ``store`` holds shards or ``out`` a store; if ``out`` belongs to another store or other
+        settings, or too many recordings are bad.
     """
     opened = check_shardable(store, out)
     with locked(out):
@@ -58,6 +60,8 @@ def shard_store(
 
 def check_shardable(store: Path, out: Path) -> Store:
     """Open a store to be sharded; refuses what `shard_store` refuses before it plans."""
+    refuse_kind(store, "shards", cure="give the folder that `eventkit convert` made")
+    refuse_kind(out, "store", cure="choose another --out")
     refused = too_many_bad(store)
     if refused is not None:
         msg = f"{store}: {refused}"

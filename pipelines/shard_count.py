@@ -7,6 +7,7 @@ from typing import Any
 
 from eventkit.errors import SettingsError
 from pipelines.shard_settings import ShardSettings
+from pipelines.words import counted
 
 SHARD_BYTES = 256 << 20
 ROUND = 64
@@ -69,7 +70,8 @@ def shard_notes(manifest: dict[str, Any]) -> list[str]:
         if split == "train" and facts["shards"] < min(FEW_SHARDS, facts["samples"])
     }
     return [
-        f"{split} has {count} shards: webdataset and others that deal out whole shards want at "
-        "least as many as processes that read; --num-shards makes more, velora-train needs no more"
+        f"{split} has {counted(count, 'shards')}: webdataset and others that deal out whole shards "
+        "want at least as many as processes that read; --num-shards makes more, velora-train needs "
+        "no more"
         for split, count in few.items()
     ]

@@ -10,6 +10,7 @@ from itertools import groupby
 from eventkit.cli.text import printable
 from pipelines.check.audit import Audit
 from pipelines.check.findings import KINDS, Finding
+from pipelines.words import counted
 
 SHOWN = 5
 """Findings of a kind that are listed."""
@@ -37,10 +38,12 @@ def table(audit: Audit, *, width: int = 80) -> list[str]:
 
 def _head(audit: Audit) -> Iterator[str]:
     found = audit.found
-    yield printable(f"{found.root}: {len(found.recordings):,} recordings ({found.layout})")
+    yield printable(
+        f"{found.root}: {counted(len(found.recordings), 'recordings')} ({found.layout})"
+    )
     splits = Counter(spec.split for spec in found.recordings)
     parts = [f"{splits[split]:,} {split}" for split in ("train", "val", "test") if splits[split]]
-    parts.append(f"{len(found.classes):,} classes" if found.classes else "no labels")
+    parts.append(counted(len(found.classes), "classes") if found.classes else "no labels")
     yield ", ".join(parts)
     yield f"read: {audit.events:,} events, {audit.pictures:,} pictures, {audit.bytes:,} bytes"
 

@@ -18,6 +18,7 @@ TABLES = (".txt", ".csv", ".npy", ".parquet")
 # Lists, times and notes stand beside recordings; they are no recordings that went unread.
 SIDE_SUFFIXES = (".txt", ".csv", ".md", ".json", ".yaml", ".yml", ".pdf", ".zip", ".xml")
 RGB_FOLDER_ENDINGS = ("", "_aps", "_rgb", "_frames")
+ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _SHOWN = 5
 
 
@@ -115,11 +116,21 @@ def find_pairs(
     if not pairs:
         known = ", ".join(sorted({*suffixes("events"), *suffixes("frames")}))
         where = ", ".join(str(source) for source in sources)
-        msg = f"{where}: expected recordings ({known}), found none"
+        msg = f"{where}: expected recordings ({known}), found none{_packed(sources)}"
         raise MissingDataError(msg)
     _check_unique(pairs, refuse)
     unknown = sum((folder.unknown for folder in folders.values()), Counter[str]())
     return sorted(pairs, key=lambda pair: pair.id), unknown
+
+
+def _packed(sources: Sequence[Path]) -> str:
+    """Say what to do about an archive, where there is one and no recording."""
+    files = (f for s in sources for f in (sorted(s.iterdir()) if s.is_dir() else [s]))
+    archive = next((f for f in files if suffix_of(f.name) in ARCHIVES), None)
+    if archive is None:
+        return ""
+    member = f"; `eventkit info zip://MEMBER::{archive}` reads one file in it"
+    return f" but {archive.name}: unpack it first{member * (archive.suffix == '.zip')}"
 
 
 def walk(source: Path, *, refuse: Refuse = at_once) -> Iterator[tuple[Path, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,3 +77,8 @@ class Discovery:
     unknown: dict[str, int] = field(default_factory=dict)
     named: NamedSet | None = None
     notes: tuple[str, ...] = ()
+
+
+def splits_of(found: Discovery) -> dict[str, int]:
+    """Return how many recordings each split has, set aside or not."""
+    return dict(sorted(Counter(spec.split for spec in found.recordings).items()))

@@ -43,6 +43,7 @@ from pipelines.report.words import size
 from pipelines.reuse import Lender, open_lender
 from pipelines.scan import ScanJob, input_files, settle_geometry, stamp_of
 from pipelines.scan_log import SCAN_FILE, kept_scans
+from pipelines.words import counted
 
 _HIDDEN_FILES = 5
 """Plan, scan, quarantine, origin and lock."""
@@ -202,7 +203,9 @@ def _words(work: _Work) -> tuple[str, ...]:
         f"({size(work.input_bytes(work.to_convert))}), {aside:,} set aside",
     ]
     if lent:
-        words.append(f"reuse: {lent:,} recordings would be taken over, at the speed of the disk")
+        words.append(
+            f"reuse: {counted(lent, 'recordings')} would be taken over, at the speed of the disk"
+        )
     return tuple(words)
 
 
@@ -212,7 +215,7 @@ def _forecast(
     sampled = [each for part in measured.parts for each in part.scans]
     bad = [scan["fault"]["reason"] for _, scan in sampled if scan["fault"] is not None]
     sample_bytes = sum(each.num_bytes for each, _ in sampled)
-    words = f"measured: {len(sampled):,} recordings, {size(sample_bytes)}"
+    words = f"measured: {counted(len(sampled), 'recordings')}, {size(sample_bytes)}"
     if bad:
         words += f"; {len(bad):,} of them would be set aside ({', '.join(sorted(set(bad)))})"
     usable = [part for part in measured.parts if part.converted]

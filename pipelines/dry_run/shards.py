@@ -24,6 +24,7 @@ from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
 from pipelines.shard_task import ShardJob, read_shard_receipt, write_shard
 from pipelines.tar import BLOCK
+from pipelines.words import counted
 
 PARTS = 4
 MOST = 64
@@ -76,7 +77,7 @@ def forecast_shards(
     words = (
         "dry run: nothing is written",
         f"shard: {len(parts) - len(left):,} of {len(parts):,} shards done, {len(left):,} left "
-        f"({samples:,} samples)",
+        f"({counted(samples, 'samples')})",
     )
     workers = workers_of(run.executor, run, tasks=len(parts))
     if not left and (read_json(out / MANIFEST) or {}).get("plan_id") == plan["plan_id"]:
@@ -95,7 +96,7 @@ def forecast_shards(
     measured = sum(part.clips for part in result.parts)
     return Forecast(
         plan=words,
-        measured=f"measured: {measured:,} samples",
+        measured=f"measured: {counted(measured, 'samples')}",
         num_bytes=estimate([(part.clips, part.num_bytes) for part in result.parts], every),
         num_files=_FILES_OF_A_SHARD * len(parts) + 2 * len(plan["counts"]) + _FILES_OF_A_SET,
         seconds=(estimate(per_part, samples) + len(left) * shard_s).times(

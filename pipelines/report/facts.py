@@ -11,8 +11,9 @@ from typing import Any
 
 from eventkit.errors import DamageError, MissingDataError
 from eventkit.shards import MANIFEST, load_manifest
+from pipelines.kinds import kind_of
 from pipelines.quarantine import QUARANTINE, too_many_bad
-from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path
+from pipelines.receipts import PLAN, read_json, read_plan, receipt_path
 from pipelines.tally import total, whole
 
 MOST_SET_ASIDE = 100
@@ -94,7 +95,7 @@ def gather(folder: Path) -> Facts:
     DamageError
         If the plan, a receipt or the manifest cannot be read.
     """
-    if is_store(folder):
+    if kind_of(folder) == "store" and (folder / PLAN).is_file():
         return _of_store(folder)
     if not (folder / MANIFEST).is_file():
         msg = (
@@ -103,11 +104,6 @@ def gather(folder: Path) -> Facts:
         )
         raise MissingDataError(msg)
     return _of_shards(folder)
-
-
-def is_store(folder: Path) -> bool:
-    """Tell a store from a shards folder; both have a plan."""
-    return (folder / HIDDEN / "plan.json").is_file() and (folder / HIDDEN / "packs").is_dir()
 
 
 def store_receipts(folder: Path, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

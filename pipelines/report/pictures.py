@@ -20,8 +20,9 @@ from eventkit.render.scene import Row, Scene, rows_of
 from eventkit.render.stored import scene_of_shards, scene_of_store
 from eventkit.shards import ShardSet
 from eventkit.store import Store
+from pipelines.kinds import kind_of
 from pipelines.receipts import read_plan
-from pipelines.report.facts import is_store, store_receipts
+from pipelines.report.facts import store_receipts
 from pipelines.report.words import cut, number
 from pipelines.tally import whole
 
@@ -46,7 +47,7 @@ def cards(folder: Path, names: Mapping[int, str]) -> Iterator[Markup]:
 
     The window is that with the most events. A clip that cannot be read says so in its place.
     """
-    scenes = _of_store(folder) if is_store(folder) else _of_shards(folder)
+    scenes = _of_store(folder) if kind_of(folder) == "store" else _of_shards(folder)
     for label, found in scenes:
         name = names.get(label, "no label")
         if isinstance(found, Scene):

@@ -20,7 +20,7 @@ from pipelines.shard_plan import plan_shards
 from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
 from pipelines.verify.share import same_array, share_of
-from pipelines.verify.tars import samples_of
+from pipelines.verify.tars import in_words, samples_of
 from pipelines.verify.verdict import Verdict
 
 
@@ -92,7 +92,7 @@ def _check(check: SampleCheck) -> Iterator[str]:
             elif made != members and not _same(key, made, members):
                 yield f"{check.tar}: {key}: it is not what the store holds"
         except EventKitError as err:
-            yield f"{check.tar}: {key}: {err}"
+            yield f"{check.tar}: {key}: {in_words(err)}"
 
 
 def _same(key: str, made: dict[str, bytes], there: dict[str, bytes]) -> bool:

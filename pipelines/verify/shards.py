@@ -14,7 +14,7 @@ from pipelines.progress import progress
 from pipelines.receipts import HIDDEN, PLAN, receipt_path
 from pipelines.shard_task import unit_of
 from pipelines.verify.files import check_files, check_sealed, find_strays
-from pipelines.verify.tars import CURE, TarJob, check_tar
+from pipelines.verify.tars import CURE, TarJob, check_tar, in_words
 from pipelines.verify.verdict import Verdict
 
 _CURE_HIDDEN = f"remove it and {MANIFEST}, then {CURE}"
@@ -49,6 +49,8 @@ def verify_shards(folder: Path, pool: Pool) -> Verdict:
         for split, facts in manifest["splits"].items()
         if samples[split] != facts["samples"]
     )
+    clips = manifest["clips"]
+    found.tell_outside(clips["decoded"], tail=clips.get("dropped", {}).get("tail", 0))
     return found
 
 
@@ -69,7 +71,7 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         load_manifest(file)
     except DamageError as err:
-        return {}, [str(err)]
+        return {}, [in_words(err)]
     return check_sealed(file, cure=CURE, end=b"\n")
 
 

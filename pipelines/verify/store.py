@@ -15,7 +15,7 @@ from pipelines.executors import Pool
 from pipelines.plan import pack_file
 from pipelines.progress import progress
 from pipelines.quarantine import QUARANTINE, quarantined
-from pipelines.receipts import HIDDEN, PLAN, hash_file, read_json, receipt_path, seal_holds
+from pipelines.receipts import PLAN, hash_file, read_json, receipt_path, seal_holds
 from pipelines.verify.files import check_files, check_sealed, find_strays
 from pipelines.verify.tars import keeps_counts, total_of
 from pipelines.verify.verdict import Verdict
@@ -33,11 +33,6 @@ class PackCheck:
     settings: dict[str, Any]
 
 
-def is_store(folder: Path) -> bool:
-    """Tell whether a folder is a store rather than a set of shards; damage does not hide it."""
-    return (folder / HIDDEN / "packs").is_dir() or any(folder.glob("*.zarr"))
-
-
 def verify_store(folder: Path, pool: Pool) -> Verdict:
     """Check every byte and count of a store."""
     found = Verdict()
@@ -45,6 +40,7 @@ def verify_store(folder: Path, pool: Pool) -> Verdict:
     found.add(problems)
     if not plan:
         return found
+    found.totals.update({"packs": 0, "clips": 0})  # told where there is none, too
     jobs = [
         PackCheck(str(folder), pack, plan["plan_id"], plan["settings"]) for pack in plan["packs"]
     ]
@@ -55,6 +51,11 @@ def verify_store(folder: Path, pool: Pool) -> Verdict:
     if not found.problems:
         found.add(_check_quarantine(folder, plan))
     found.include(_strays(folder, plan))
+    receipts = [read_json(receipt_path(folder, pack["name"])) or {} for pack in plan["packs"]]
+    found.tell_outside(
+        sum(receipt.get("totals", {}).get("decoded", 0) for receipt in receipts),
+        tail=sum(receipt.get("dropped", {}).get("tail", 0) for receipt in receipts),
+    )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from eventkit.samples import decode_images, decode_sample
 from pipelines.receipts import hash_file
 
 CURE = "run `eventkit shard` again"
+_ADVICE = re.compile(r"run `eventkit verify`( on the shards| there)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,15 @@ def check_tar(job: TarJob) -> tuple[list[str], dict[str, int]]:
             totals["samples"] += 1
             problems.extend(f"{path}: {text}" for text in _check_sample(key, members, totals))
     except (tarfile.TarError, EventKitError, LookupError, TypeError, ValueError, OSError) as err:
-        problems.append(f"{path}: {type(err).__name__}: {err}")
+        problems.append(f"{path}: expected samples that can be read, {in_words(err)}")
     if totals["samples"] != entry["samples"]:
         problems.append(f"{path}: expected {entry['samples']} samples, got {totals['samples']}")
     return problems, dict(totals)
+
+
+def in_words(err: Exception) -> str:
+    """Return what an error says, with a cure that is not to run verify."""
+    return _ADVICE.sub(f"remove it, then {CURE}", str(err))
 
 
 def samples_of(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

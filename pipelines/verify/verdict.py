@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from eventkit.errors import DamageError
+from pipelines.words import counted
 
-_SHOWN = 5
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,30 @@ class Verdict:
         self.add(other.problems, other.totals)
         self.notes.extend(other.notes)
 
+    def tell_outside(self, decoded: int, *, tail: int) -> None:
+        """Note the events of recordings that are in no clip, so that the sum is that of convert.
+
+        Parameters
+        ----------
+        decoded : int
+            Events of all recordings, as convert tells them.
+        tail : int
+            Of these what stands behind the last clip of a recording.
+        """
+        outside = decoded - self.totals["decoded"]
+        if outside and not self.problems:
+            why = "tail" if outside == tail else "tail, and clips that were left out as empty"
+            self.notes.append(
+                f"{counted(outside, 'events are')} in no clip ({why}); `eventkit convert` counts "
+                f"{decoded:,} decoded with them"
+            )
+
+    def shown(self) -> list[str]:
+        """Return the first problems, one a line, and how many more there are."""
+        problems = sorted(self.problems)
+        more = len(problems) - _SHOWN
+        return problems[:_SHOWN] + [f"and {more:,} more; --json has all"] * (more > 0)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain types, for ``--json``."""
         return {
@@ -49,13 +72,3 @@ class Verdict:
             "notes": self.notes,
             "totals": dict(self.totals),
         }
-
-
-def require_undamaged(verdict: Verdict, folder: Path) -> None:
-    """Raise `DamageError` that lists the first problems, if there are any."""
-    problems = sorted(verdict.problems)
-    if problems:
-        more = len(problems) - _SHOWN
-        shown = "; ".join(problems[:_SHOWN]) + (f"; and {more} more, see --json" * (more > 0))
-        msg = f"{folder} is damaged: {shown}"
-        raise DamageError(msg)

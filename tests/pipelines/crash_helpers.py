@@ -16,7 +16,8 @@ from PIL import Image
 from pipelines_helpers import tree_bytes, write_recording
 
 from pipelines.executors import open_pool
-from pipelines.verify import is_store, verify_shards, verify_store
+from pipelines.kinds import kind_of
+from pipelines.verify import verify_shards, verify_store
 
 SHARD = ("shard", "--num-shards", "6")
 MADE = {"convert": "store", "shard": "shards"}
@@ -108,7 +109,7 @@ def temporaries(folder: Path) -> list[Path]:
 def damage_of(folder: Path) -> list[str]:
     """Return what `eventkit verify` finds."""
     with open_pool("inline") as pool:
-        look = verify_store if is_store(folder) else verify_shards
+        look = verify_store if kind_of(folder) == "store" else verify_shards
         return look(folder, pool).problems
 
 

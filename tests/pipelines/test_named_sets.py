@@ -235,7 +235,7 @@ def test_a_set_can_be_named_and_the_rest_is_told(tmp_path: Path) -> None:
     found = discover([root], dataset="nmnist")
 
     assert len(found.recordings) == 8
-    assert "left out: 1 recordings that N-MNIST does not name" in said(found)
+    assert "left out: 1 recording that N-MNIST does not name" in said(found)
     assert "taken for" not in said(found)
 
 

@@ -70,7 +70,7 @@ def test_the_command_says_which_set_it_takes_a_folder_for(tmp_path: Path) -> Non
         "9 recordings (HARDVS: lists train_label.txt, val_label.txt, test_label.txt)",
         "taken for HARDVS by the names of its files",
         "labels of the lists count from 1, as folders do; kept from 0",
-        "missing: 1 listed recordings, the first is action_002/dvSave-2021_07_30_10_44_40",
+        "missing: 1 recording of the lists, the first is action_002/dvSave-2021_07_30_10_44_40",
         "store: 9 clips",
     ):
         assert words in done.stdout

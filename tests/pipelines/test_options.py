@@ -43,7 +43,7 @@ def test_an_option_reaches_the_recordings_that_take_it_and_is_noted_at_the_other
     assert "2 clips" in done.stdout
     assert "400 events decoded" in done.stdout
     assert (
-        "1 recordings, a among them: --time-unit s is left out for atis-bin (its times are in us)"
+        "1 recording, a among them: --time-unit s is left out for atis-bin (its times are in us)"
         in done.stdout
     )
     assert (

@@ -52,7 +52,7 @@ def to_store(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Conv
             say=said.append,
             reuse=None if from_store is None else tmp_path / from_store,
         )
-        return [line for line in said if "reuse" in line or "packs of" in line]
+        return [line for line in said if "reuse" in line or "pack of" in line or "packs of" in line]
 
     return run
 
@@ -170,7 +170,7 @@ def test_what_of_the_other_store_is_no_use_is_told(
     none = to_store("none", from_store="old")
 
     assert "4 of 7 recordings are taken over" in half[0]
-    assert half[1] == f"    1 packs of {tmp_path / 'old'} are not finished"
+    assert half[1] == f"    1 pack of {tmp_path / 'old'}: not finished"
     assert "0 of 7 recordings are taken over" in none[0]
     assert "2 packs of" in none[2]
     assert "other versions of the libraries" in none[2]

@@ -280,5 +280,5 @@ def test_the_command_line_retries(raw: Path, tool) -> None:
     result = tool("convert", raw, "--retry-quarantined")
 
     assert result.returncode == 0, result.stderr
-    assert "looked again at 2 recordings: 0 stay set aside" in result.stdout
+    assert "looked again at 2 recordings: 0 set aside" in result.stdout
     assert "6 clips" in result.stdout

@@ -181,7 +181,7 @@ def test_skip_keeps_what_is_whole(raw: Path, tool) -> None:
 
     assert result.returncode == 0
     assert "4,799 events decoded = 4,799 in frames" in result.stdout
-    assert "note: 1 recordings are damaged at the end or inside (truncated)" in result.stdout
+    assert "note: 1 recording is damaged at the end or inside (truncated)" in result.stdout
     assert "note: store/.eventkit/scan.jsonl has each of these" in result.stdout
 
 
