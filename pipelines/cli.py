@@ -12,7 +12,7 @@ import click
 from eventkit._optional import check_installed
 from eventkit.cli.options import BOX, RGB_OFFSET, RGB_TIME_UNIT, SIZE, read_options
 from eventkit.cli.run import GO_ON, exit_codes
-from eventkit.cli.text import echo
+from eventkit.cli.text import counted, echo
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.homography import load_homography
@@ -23,7 +23,7 @@ from pipelines.datasets.named import named_sets
 from pipelines.datasets.splits import SPLIT_METHODS, SplitRule
 from pipelines.datasets.tonic_sets import PREFIX as TONIC
 from pipelines.executors import EXECUTORS, RunSettings, checked_name
-from pipelines.words import counted, empty_splits
+from pipelines.scan_notes import empty_splits
 
 if TYPE_CHECKING:
     from pipelines.convert import Outcome

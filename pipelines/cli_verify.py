@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from eventkit._optional import check_installed
-from eventkit.cli.text import echo, printable
+from eventkit.cli.text import counted, echo, printable
 from eventkit.errors import DamageError, SettingsError
 from eventkit.shards import MANIFEST
 from pipelines.cli import LIBRARIES, Percent, run_options
 from pipelines.executors import Pool, Site, open_pool
 from pipelines.kinds import kind_of, refuse_kind
 from pipelines.receipts import PLAN
-from pipelines.words import counted
 
 if TYPE_CHECKING:
     from pipelines.verify import Verdict

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from eventkit.cli.text import counted
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.readers import readers
@@ -40,9 +41,8 @@ from pipelines.receipts import (
 )
 from pipelines.reuse import Lender, open_lender, tell_reuse
 from pipelines.scan import ScanJob, input_files, raise_fault, scan_all
-from pipelines.scan_notes import refuse_hopeless, scan_notes
+from pipelines.scan_notes import empty_splits, refuse_hopeless, scan_notes
 from pipelines.tally import total
-from pipelines.words import counted, empty_splits
 
 
 @dataclass(slots=True)

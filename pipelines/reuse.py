@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from eventkit.cli.text import counted
 from eventkit.clips import Clip
 from eventkit.errors import DamageError, MissingDataError, SettingsError
 from eventkit.pack_reader import check_version
@@ -31,7 +32,6 @@ from pipelines.kinds import refuse_kind
 from pipelines.plan import differing_settings, pack_file
 from pipelines.receipts import PLAN, hash_file, read_plan, read_receipt
 from pipelines.versions import code_versions
-from pipelines.words import counted
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eventkit.cli.text import counted
 from eventkit.errors import SettingsError
 from pipelines.scan import SCAN_FILE
-from pipelines.words import counted
 
 # Other reasons are words that are no events: triggers, padding, time words, overflow markers.
 _LOST = re.compile(r"bad_row|before_time_high|before_row|damaged.*")
@@ -96,3 +96,20 @@ def _assumed(scans: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{counted(number, 'recordings')}, {name} among them: {note}"
     if len(recordings) > _MOST:
         yield f"... and {len(recordings) - _MOST:,} other assumptions"
+
+
+def empty_splits(planned: Mapping[str, int], filled: Container[str]) -> list[str]:
+    """Return a sentence for each split that has recordings and no clip.
+
+    Parameters
+    ----------
+    planned : dict
+        Recordings of each split.
+    filled : container of str
+        Splits that have a clip.
+    """
+    return [
+        f"{split} is empty: its {counted(number, 'recordings were')} set aside or gave no clip"
+        for split, number in planned.items()
+        if number and split not in filled
+    ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from eventkit.cli.text import counted
 from eventkit.errors import SettingsError
 from pipelines.shard_settings import ShardSettings
-from pipelines.words import counted
 
 SHARD_BYTES = 256 << 20
 ROUND = 64

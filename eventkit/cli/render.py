@@ -88,7 +88,7 @@ def command(
     else:
         scene = _of_shards(source, split or "train", index)
     _write(scene, out, suffix, overlay=overlay, scale=scale, fps=fps or 8.0)
-    echo(f"{out}: {scene.title}, {counted(scene.bins, 'bin')}")
+    echo(f"{out}: {scene.title}, {counted(scene.bins, 'bins')}")
 
 
 def _suffix(out: Path, fps: float | None) -> str:

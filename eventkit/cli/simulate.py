@@ -100,7 +100,7 @@ def command(
     _check_out(out, source)
     partial = out.absolute().parent / f".{out.name}.{os.getpid()}.partial"
     began = said = time.monotonic()
-    total = counted(len(inputs), "recording")
+    total = counted(len(inputs), "recordings")
     echo(f"simulating {total} of {size[0]}x{size[1]} pixels into {out}")
     try:
         for done, (relative, path) in enumerate(inputs.items(), 1):
@@ -215,9 +215,8 @@ def _video_pieces(
     frames = VideoReader().open(Source(path), ReadOptions()).frames
     assert frames is not None
     if len(frames) < 2 or (np.diff(frames.t_us) <= 0).any():
-        msg = (
-            f"expected at least two frames at increasing times, got {counted(len(frames), 'frame')}"
-        )
+        got = counted(len(frames), "frames")
+        msg = f"expected at least two frames at increasing times, got {got}"
         raise FormatError(msg, path=path, reason="bad_value")
     stop = len(frames)
     if limit_us is not None:

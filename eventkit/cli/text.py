@@ -8,6 +8,15 @@ from __future__ import annotations
 
 import click
 
+_OF_ONE = {
+    "are": "is",
+    "have": "has",
+    "hold": "holds",
+    "last": "lasts",
+    "stay": "stays",
+    "were": "was",
+}
+
 
 def printable(text: str) -> str:
     r"""Return one line: what controls a terminal, or cannot be encoded, is shown as an escape.
@@ -27,15 +36,33 @@ def echo(*lines: str, err: bool = False) -> None:
     click.echo("\n".join(map(printable, lines)), err=err)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, which has an s unless it is one.
+def counted(number: int, words: str) -> str:
+    """Return a number and what it counts; the noun, and a verb right behind it, agree.
+
+    Parameters
+    ----------
+    number : int
+    words : str
+        In the plural. The noun is the first or second word; without the s of a plural it stays.
 
     Examples
     --------
-    >>> counted(1, "recording"), counted(1200, "recording"), counted(0, "clip")
-    ('1 recording', '1,200 recordings', '0 clips')
+    >>> counted(1_234, "recordings are damaged"), counted(1, "recordings are damaged")
+    ('1,234 recordings are damaged', '1 recording is damaged')
+    >>> counted(1, "classes"), counted(1, "event files with RGB"), counted(1, "decoded in clips")
+    ('1 class', '1 event file with RGB', '1 decoded in clips')
     """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    if number == 1:
+        parts = words.split(" ")
+        noun = 0 if parts[0].endswith("s") else 1
+        parts[noun : noun + 1] = [_single(word) for word in parts[noun : noun + 1]]
+        parts[noun + 1 : noun + 2] = [_OF_ONE.get(w, w) for w in parts[noun + 1 : noun + 2]]
+        words = " ".join(parts)
+    return f"{number:,} {words}"
+
+
+def _single(noun: str) -> str:
+    return noun.removesuffix("es") if noun.endswith("sses") else noun.removesuffix("s")
 
 
 def _escaped(character: str) -> str:

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from eventkit.cli.text import printable
+from eventkit.cli.text import counted, printable
 from pipelines.check.audit import Audit
 from pipelines.check.findings import KINDS, Finding
-from pipelines.words import counted
 
 SHOWN = 5
 """Findings of a kind that are listed."""

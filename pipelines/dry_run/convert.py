@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eventkit.cli.text import counted
 from eventkit.clip_settings import ClipSettings
 from eventkit.packs import BYTES_CHUNK, SHARD_BYTES
 from pipelines.choice import choose
@@ -43,7 +44,6 @@ from pipelines.report.words import size
 from pipelines.reuse import Lender, open_lender
 from pipelines.scan import ScanJob, input_files, settle_geometry, stamp_of
 from pipelines.scan_log import SCAN_FILE, kept_scans
-from pipelines.words import counted
 
 _HIDDEN_FILES = 5
 """Plan, scan, quarantine, origin and lock."""

@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from eventkit.cli.text import counted
 from eventkit.samples import encode_json
 from eventkit.shards import MANIFEST
 from pipelines.dry_run.convert import workers_of
@@ -24,7 +25,6 @@ from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
 from pipelines.shard_task import ShardJob, read_shard_receipt, write_shard
 from pipelines.tar import BLOCK
-from pipelines.words import counted
 
 PARTS = 4
 MOST = 64

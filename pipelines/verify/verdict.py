@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.words import counted
+from eventkit.cli.text import counted
 
 _SHOWN = 20
 
