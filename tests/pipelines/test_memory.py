@@ -20,8 +20,11 @@ sys.argv = ["eventkit", *sys.argv[1:]]
 try:
     main()
 finally:
-    # Of this program alone: `ru_maxrss` begins with what the parent held at the fork.
-    print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
+    # Of this program alone: `ru_maxrss` begins with what the parent held at the fork. Pages of the
+    # libraries are 60 to 117 MB by how the file system's cache holds them, and can be let go.
+    status = Path("/proc/self/status").read_text()
+    peak, files = (int(status.split(name)[1].split()[0]) for name in ("VmHWM:", "RssFile:"))
+    print(peak - files, file=sys.stderr)
 """
 
 
@@ -40,7 +43,7 @@ def write_evt2(path: Path, *, megabytes: int) -> None:
 
 
 def peak_of_convert(raw: Path, out: Path) -> int:
-    """Convert in a process of its own; return its peak of resident memory in bytes."""
+    """Convert in a process of its own; return its peak of memory in bytes, libraries left out."""
     command = ["convert", raw, "--out", out, "--clip-us", "1000000"]
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *map(str, command)],
@@ -54,7 +57,9 @@ def peak_of_convert(raw: Path, out: Path) -> int:
 
 
 @pytest.mark.long
-def test_a_large_recording_is_converted_in_300_megabytes(tmp_path: Path) -> None:
+def test_a_large_recording_takes_200_megabytes_beside_the_libraries(
+    tmp_path: Path,
+) -> None:
     for name, megabytes in (("small", 20), ("large", 200)):
         write_evt2(tmp_path / f"{name}.raw", megabytes=megabytes)
     peak_of_convert(tmp_path / "small.raw", tmp_path / "warm")  # compiles what is not compiled yet
@@ -62,6 +67,6 @@ def test_a_large_recording_is_converted_in_300_megabytes(tmp_path: Path) -> None
     small = peak_of_convert(tmp_path / "small.raw", tmp_path / "small")
     large = peak_of_convert(tmp_path / "large.raw", tmp_path / "large")
 
-    assert large < 300e6
+    assert large < 200e6
     # Ten times the clips; what is left is how the allocator places them.
     assert large < small + 40e6
