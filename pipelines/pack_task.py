@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections import Counter
@@ -21,7 +20,7 @@ from eventkit.packs import SHARD_BYTES, ClipRecord, PackWriter
 from eventkit.survey import lay_out
 from pipelines.datasets.discover import RecordingSpec
 from pipelines.opening import ReadSettings, open_spec
-from pipelines.plan import pack_file
+from pipelines.plan import pack_file, read_list
 from pipelines.receipts import (
     describe_tree,
     read_receipt,
@@ -116,7 +115,7 @@ def decode_recordings(job: PackJob, recordings: tuple[str, ...]) -> None:
 
 def load_entries(path: Path) -> list[tuple[RecordingSpec, dict[str, Any]]]:
     """Return the recordings of a pack, each with what the scan found."""
-    return [(RecordingSpec(**e["spec"]), e["scan"]) for e in json.loads(path.read_bytes())]
+    return [(RecordingSpec(**e["spec"]), e["scan"]) for e in read_list(path)]
 
 
 def _write_pack(

@@ -145,6 +145,25 @@ def pack_file(store: Path, name: str) -> Path:
     return store / HIDDEN / "packs" / f"{name}.json"
 
 
+def read_list(path: Path) -> list[dict[str, Any]]:
+    """Return what `write_packs` wrote of a pack: spec and scan of each recording.
+
+    Raises
+    ------
+    DamageError
+    """
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError) as err:
+        got = "none" if isinstance(err, FileNotFoundError) else f"a damaged one ({err})"
+        msg = (
+            f"{path}: expected the list of a pack, got {got}; the same `eventkit convert` without "
+            "--retry-quarantined writes it again"
+        )
+        raise DamageError(msg) from err
+    return entries
+
+
 def write_packs(
     store: Path, specs: Sequence[RecordingSpec], scans: list[dict[str, Any]], *, first: int = 0
 ) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ then, so that the plain command finds its plan again; packs keep the id of the f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipelines.plan import (
     other_plan,
     pack_file,
     plan_id,
+    read_list,
     scan_quarantine,
     write_packs,
 )
@@ -82,16 +82,11 @@ def _of_packs(
 
 
 def _inputs(store: Path, pack: str) -> dict[str, list[dict[str, str]]]:
-    return {e["spec"]["id"]: _hashes(e["scan"]) for e in _pack_entries(store, pack)}
+    return {e["spec"]["id"]: _hashes(e["scan"]) for e in read_list(pack_file(store, pack))}
 
 
 def _hashes(scan: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"path": file["path"], "sha256": file["sha256"]} for file in scan["files"]]
-
-
-def _pack_entries(store: Path, pack: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads(pack_file(store, pack).read_bytes())
-    return entries
 
 
 def collect_quarantine(store: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -207,7 +202,7 @@ def _revision(
     home = {
         entry["spec"]["id"]: pack["name"]
         for pack in packs
-        for entry in _pack_entries(store, pack["name"])
+        for entry in read_list(pack_file(store, pack["name"]))
     }
     retried = dict(old["retried"])
     for name in judged:
@@ -225,7 +220,7 @@ def _set_aside(
     scans: list[dict[str, Any]],
 ) -> list[tuple[RecordingSpec, dict[str, Any]]]:
     """Return what was set aside and is there; refuse any other change."""
-    entries = [e for pack in plan["packs"] for e in _pack_entries(store, pack["name"])]
+    entries = [e for pack in plan["packs"] for e in read_list(pack_file(store, pack["name"]))]
     packed = {
         e["spec"]["id"]: encode_json([e["spec"], _hashes(e["scan"])])
         for e in entries

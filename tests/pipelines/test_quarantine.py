@@ -13,7 +13,7 @@ import pytest
 from convert_helpers import convert, shard
 from pipelines_helpers import tree_bytes, write_recording
 
-from eventkit.errors import SettingsError
+from eventkit.errors import DamageError, SettingsError
 from eventkit.store import open_store
 from pipelines.quarantine import TooManyBadError
 from pipelines.receipts import read_plan, receipt_path
@@ -282,3 +282,22 @@ def test_the_command_line_retries(raw: Path, tool) -> None:
     assert result.returncode == 0, result.stderr
     assert "looked again at 2 recordings: 0 set aside" in result.stdout
     assert "6 clips" in result.stdout
+
+
+@pytest.mark.parametrize("content", [b"[{", None], ids=["damaged", "lost"])
+def test_a_retry_without_the_list_of_a_pack_says_how_to_go_on(
+    raw: Path, content: bytes | None
+) -> None:
+    damage(raw)
+    convert(raw)
+    path = min((raw.parent / "store" / ".eventkit" / "packs").iterdir())
+    before = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(DamageError, match=r"expected the list of a pack, got .*--retry"):
+        convert(raw, retry=True)
+
+    convert(raw)
+    assert path.read_bytes() == before
