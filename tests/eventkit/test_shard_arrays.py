@@ -92,3 +92,6 @@ def test_both_libraries_inflate_to_the_same_bytes_and_refuse_the_same_damage(
     for damaged in (packed[:-1], packed[:30], b"", b"no gzip", packed + b"x", bytes(flipped)):
         with pytest.raises(gunzip.GzipError):
             gunzip.gunzip(damaged)
+    assert gunzip.gunzip(packed, most=len(plain)) == plain
+    with pytest.raises(gunzip.GzipError, match="holds more than"):
+        gunzip.gunzip(packed, most=len(plain) - 1)
