@@ -69,7 +69,7 @@ def test_a_file_that_ends_in_a_hole_is_passed_over_or_refused(tmp_path: Path, na
     with path.open("rb+") as file:
         file.truncate(HOLE_BYTES)
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     kind = FORMATS[name]
     size = None if kind.holds_geometry else kind.sensor_size
     events = 0
@@ -79,12 +79,12 @@ def test_a_file_that_ends_in_a_hole_is_passed_over_or_refused(tmp_path: Path, na
         )
         for chunk in recording.stream():
             events += len(chunk.events)
-            if time.perf_counter() - begun > 1:
+            if time.process_time() - begun > 1:
                 break  # zeros are events of some formats, and there are many of them
     except eventkit.EventKitError:
         pass
 
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 @pytest.fixture(scope="module")

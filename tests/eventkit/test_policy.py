@@ -329,11 +329,11 @@ def test_a_long_stream_of_backward_events_takes_linear_time() -> None:
     t = np.concatenate([[0], np.full(2000, 1 << 40), np.tile([100_000, 0, 50_000], 200_000)])
     chunk = raw([0] * t.size, t.tolist())
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     _, ledger = read([chunk], "skip")
 
     assert ledger.dropped == {"backwards": 600_000}
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("on_error", ["skip", "repair"])

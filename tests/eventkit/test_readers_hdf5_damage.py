@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -161,9 +161,9 @@ def test_many_chunks_are_found_in_one_pass(tmp_path: Path) -> None:
         file["padding"] = np.zeros(1000, "u1")
     path.write_bytes(path.read_bytes()[:-100])
 
-    began = perf_counter()
+    began = process_time()
     recording = eventkit.open(path, on_error="skip", sensor_size=(240, 180), time_unit="us")
-    took = perf_counter() - began
+    took = process_time() - began
 
     assert recording.events == ev
     assert took < 5

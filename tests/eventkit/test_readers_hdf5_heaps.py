@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -118,9 +118,9 @@ def test_text_in_sound_heaps_is_read_and_data_that_look_like_heaps_cost_nothing(
         file.attrs["geometry"] = "640x480"
         file["events/t"].attrs["units"] = "microseconds"
         file["behind"] = np.frombuffer((b"GCOL\1" + bytes(11)) * (64 << 10), "u1")
-    began = perf_counter()
+    began = process_time()
     recording = eventkit.open(path)
-    took = perf_counter() - began
+    took = process_time() - began
 
     assert recording.sensor_size == (640, 480)
     assert recording.geometry_source == "attribute 'geometry'"

@@ -768,12 +768,12 @@ def test_a_header_that_claims_more_pixels_than_the_file_can_hold_is_refused(kind
     data = bytearray(buffer.getvalue())
     at, order = (16, "big") if kind == "PNG" else (18, "little")
     data[at : at + 8] = (9_000).to_bytes(4, order) * 2
-    started = time.monotonic()
+    started = time.process_time()
 
     with pytest.raises(FormatError, match="expected an image"):
         decode_pixels(bytes(data), path="a")
 
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

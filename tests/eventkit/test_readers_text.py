@@ -599,7 +599,7 @@ def test_a_long_first_line_takes_no_long_time(tmp_path: Path, first: bytes) -> N
     path = tmp_path / "a.csv"
     path.write_bytes(first + b"\n" + b"".join(b"%d,2,%d,1\n" % (i % 9, 5 * i) for i in range(99)))
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     with suppress(EventKitError):
         eventkit.open(path)
-    assert time.perf_counter() - begun < 5  # it was half a minute
+    assert time.process_time() - begun < 5  # it was half a minute

@@ -233,7 +233,7 @@ def test_flipped_bytes_of_a_video_end_in_frames_or_in_a_format_error(
         for _ in range(rng.choice([1, 3, 20])):
             damaged[rng.randrange(len(data))] = rng.randrange(256)
         path.write_bytes(damaged if k % 4 else damaged[: rng.randrange(len(data))])
-        started = time.monotonic()
+        started = time.process_time()
         try:
             frames = eventkit.open(path, on_error="skip").frames
             list(frames.pictures(range(len(frames))))
@@ -241,5 +241,5 @@ def test_flipped_bytes_of_a_video_end_in_frames_or_in_a_format_error(
             pass
         except Exception as err:
             unexpected.add(f"{type(err).__name__}: {err}")
-        assert time.monotonic() - started < 2
+        assert time.process_time() - started < 2
     assert unexpected == set()
