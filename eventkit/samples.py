@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from eventkit._optional import require
 from eventkit.errors import DamageError, SettingsError
 from eventkit.frames import to_uint8
-from eventkit.gunzip import GzipError, gunzip
+from eventkit.gunzip import MEMBER_BYTES, GzipError, gunzip
 from eventkit.npy import BadArrayError, read_npy
 
 SCHEMA_VERSION = 1
@@ -91,9 +91,13 @@ def sample_key(recording: str, clip: int) -> str:
     room = MAX_NAME_BYTES - _LONGEST_SUFFIX - 7
     name = re.sub(r"[^A-Za-z0-9-]", "_", recording)
     if name.startswith("_") or len(name) > room or not re.fullmatch(r"[A-Za-z0-9/-]+", recording):
-        digest = hashlib.sha256(os.fsencode(recording)).hexdigest()[:8]
-        name = f"{name.lstrip('_')[: room - 9]}-{digest}"
+        name = f"{name.lstrip('_')[: room - 9]}-{key_digest(recording).hex()}"
     return f"{name}_{clip:06d}"
+
+
+def key_digest(recording: str) -> bytes:
+    """Return the four bytes that keep keys apart where all that can be read of them is the same."""
+    return hashlib.sha256(os.fsencode(recording)).digest()[:4]
 
 
 def encode_array(array: NDArray[Any], *, codec: str = "npy.gz") -> bytes:
@@ -141,16 +145,20 @@ def _to_zstd(data: bytes) -> bytes:
 
 
 def _from_zstd(data: bytes) -> bytes:
-    """Decompress one whole frame; memory grows with what comes out, not with what it claims."""
+    """Decompress one whole frame; memory is taken for the size that it names, within the bound."""
     zstd = require("zstandard", extra="zstd", purpose="reading npy.zst members")
-    stream = zstd.ZstdDecompressor().decompressobj()
     try:
-        plain: bytes = stream.decompress(data)
+        size: int = zstd.frame_content_size(data)
+        if size < 0:
+            msg = "its zstd frame does not say how much it holds"
+            raise BadArrayError(msg)
+        if size > MEMBER_BYTES:
+            msg = f"its zstd frame claims {size} bytes, more than {MEMBER_BYTES}"
+            raise BadArrayError(msg)
+        decompressor = zstd.ZstdDecompressor()
+        plain: bytes = decompressor.decompress(data, max_output_size=size, allow_extra_data=False)
     except zstd.ZstdError as err:
         raise BadArrayError(str(err)) from err
-    if not stream.eof:
-        msg = "its zstd frame is cut"
-        raise BadArrayError(msg)
     return plain
 
 

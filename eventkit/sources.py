@@ -326,7 +326,8 @@ class Source:
         except FormatError:
             raise
         except OSError as err:
-            if err.errno not in (None, errno.EINVAL) or not packed:
+            lost = isinstance(err, TimeoutError | ConnectionError)  # these have no number
+            if lost or err.errno not in (None, errno.EINVAL) or not packed:
                 raise
             raise self._damaged(err) from err
         except (RuntimeError, ValueError, struct.error, OverflowError) as err:

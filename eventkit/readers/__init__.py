@@ -91,7 +91,7 @@ def suffixes(side: str) -> dict[str, str]:
     return {s: reader.name for reader in readers() for s in reader.suffixes if side in reader.holds}
 
 
-def is_events(path: Path) -> bool:
+def is_events(path: str | Path) -> bool:
     """Tell by the content whether a file has events that some reader knows."""
     source = Source(path)
     return any("events" in r.holds and _recognised(r, source) is not None for r in readers())

@@ -45,6 +45,32 @@ def check_order(columns: str) -> str:
     return order
 
 
+class NamedColumnsError(SettingsError):
+    """An order for columns that have names: of a set, other recordings may have a use for it."""
+
+
+def refuse_order(given: str | None, named: str, path: object) -> None:
+    """Refuse an order of columns that have names, which are what is gone by.
+
+    Parameters
+    ----------
+    given : str, optional
+        What the caller says.
+    named : str
+        How the file names its columns, in words.
+    path
+        Of the file, for the error.
+
+    Raises
+    ------
+    NamedColumnsError
+    """
+    if given is not None:
+        why = f"{named}, whose names say it"
+        msg = f"{path}: expected no --columns for {why}, got {given}; leave it out"
+        raise NamedColumnsError(msg)
+
+
 def possible_orders(table: NDArray[np.float64]) -> list[str]:
     """Return the orders that four columns can have, best first.
 

@@ -29,6 +29,7 @@ from eventkit.npy import BadArrayError
 from eventkit.readers import geometry, mat5, mat_numbers, notes
 from eventkit.readers.arrays import Array, Lanes, from_columns, from_table
 from eventkit.readers.base import ReadOptions
+from eventkit.readers.column_order import refuse_order
 from eventkit.readers.hdf5.reader import open_hdf5
 from eventkit.readers.mat_numbers import Numbering
 from eventkit.readers.policy import RawChunk
@@ -144,6 +145,8 @@ def _find(source: Source, options: ReadOptions) -> _Found:
     """Find the columns in a version 5 file."""
     held = mat5.variables(source.open, _may_be_events, path=source.name)
     for found in _candidates(held, options, options.topic, source.name):
+        if found.names:
+            refuse_order(options.columns, f"variables {', '.join(found.names.values())}", source)
         check_types(found.lanes.types, source.name, offset=mat5.HEADER_BYTES)
         return found
     there = ", ".join(list(held)[:8]) or "none of them"

@@ -23,6 +23,7 @@ from eventkit.readers.arrays import (
     why_table,
 )
 from eventkit.readers.base import ReadOptions
+from eventkit.readers.column_order import refuse_order
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.readers.table import Cleaner, bytes_from
@@ -82,6 +83,7 @@ def _lanes(source: Source, columns: str | None, sensor_size: tuple[int, int] | N
     array = _array(source)
     lanes = from_records(array)
     if lanes is not None:
+        refuse_order(columns, lanes.why, source.name)
         return lanes
     if array.is_table:
         return from_table(array, columns, sensor_size, source.name)

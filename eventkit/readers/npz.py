@@ -36,6 +36,7 @@ from eventkit.readers.arrays import (
     settle_unit,
 )
 from eventkit.readers.base import ReadOptions
+from eventkit.readers.column_order import refuse_order
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.readers.table import Cleaner
@@ -219,6 +220,8 @@ def _plan(source: Source, options: ReadOptions, sensor_size: tuple[int, int] | N
             return open_array(key, opened, _claimed(archive, members[key]))
 
         lanes, keys, said = _found(members, array, options.columns, sensor_size, source.name)
+        if not lanes.order:
+            refuse_order(options.columns, lanes.why, source.name)
         unit, told = settle_unit(lanes, options.time_unit, source.name)
     return _Plan(lanes, tuple(members[key] for key in keys), unit, [*said, *told])
 

@@ -178,6 +178,14 @@ def test_whole_floats_in_small_number_are_refused_with_the_option(tmp_path: Path
     assert eventkit.open(path, time_unit="us").events == ev
 
 
+def test_an_order_of_columns_that_have_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    make.write_columns(path, {name: getattr(EV, name) for name in "xytp"}).close()
+
+    with pytest.raises(SettingsError, match="expected no --columns for columns x, y, t, p in /"):
+        eventkit.open(path, columns="txyp")
+
+
 def test_the_order_of_rows_is_told_or_has_to_be_given(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

@@ -19,7 +19,7 @@ from scipy import io as scipy_io
 
 import eventkit
 from eventkit.columns import EVENT_CHUNK
-from eventkit.errors import FormatError
+from eventkit.errors import FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.readers.stream import EventStream
 
@@ -150,6 +150,15 @@ def test_a_polarity_that_is_neither_1_nor_2_is_a_bad_row(tmp_path: Path, version
     assert len(recording.events) == 200 * N - 2
     assert recording.ledger.skipped == {"bad_row": 2}
     assert np.array_equal(recording.events.p[:N], EV.p)
+
+
+@pytest.mark.parametrize("version", WRITERS)
+def test_an_order_of_variables_that_have_names_is_refused(tmp_path: Path, version: str) -> None:
+    columns = {name: getattr(EV, name).astype("f8")[:, None] for name in "xytp"}
+    WRITERS[version](tmp_path / "a.mat", columns)
+
+    with pytest.raises(SettingsError, match=r"expected no --columns for (variables|columns) x, y"):
+        eventkit.open(tmp_path / "a.mat", columns="txyp", time_unit="us")
 
 
 @pytest.mark.parametrize("version", WRITERS)

@@ -85,6 +85,15 @@ def test_a_given_order_wins_and_an_unclear_one_is_refused(path: Path) -> None:
         eventkit.open(path, columns="txyp-")
 
 
+def test_an_order_of_fields_that_have_names_is_refused(path: Path) -> None:
+    save(path, TRUTH.to_structured())
+
+    for policy in ("raise", "skip", "repair"):
+        with pytest.raises(SettingsError, match=r"a\.npy: expected no --columns for fields x, y"):
+            eventkit.open(path, columns="txyp", on_error=policy)
+    assert eventkit.open(path).events == TRUTH
+
+
 def test_float_times_need_a_unit_or_evidence(path: Path) -> None:
     seconds = TABLE.astype(float)
     seconds[:, 2] /= 1e6

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import eventkit
-from eventkit.errors import EventKitError, FormatError
+from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.readers.base import EVENT_CHUNK
 
@@ -407,6 +407,13 @@ def test_a_table_is_read_in_an_order_that_is_given_or_told(path: Path) -> None:
     with pytest.raises(FormatError, match="--columns says it"):
         eventkit.open(path)
     assert eventkit.open(path, columns="txyp").events.t.tolist() == [5, 6]
+
+
+def test_an_order_of_arrays_that_have_names_is_refused(path: Path) -> None:
+    for arrays in ({"events": truth().to_structured()}, {"x": X, "y": Y, "t": T, "p": P}):
+        np.savez(path, **arrays)
+        with pytest.raises(SettingsError, match=r"expected no --columns for (fields|arrays) x, y"):
+            eventkit.open(path, columns="txyp")
 
 
 def test_seconds_are_told_by_evidence_and_said(path: Path) -> None:

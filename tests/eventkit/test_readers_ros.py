@@ -25,8 +25,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -1536,17 +1538,110 @@ def test_a_file_of_a_folder_that_grows_without_end_is_damaged(
     assert list(spool.iterdir()) == []
 
 
-def test_a_full_disk_is_no_damage_of_the_bag(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "err",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        TimeoutError("the store does not answer"),
+        ConnectionResetError("by peer"),
+    ],
+    ids=["full", "io", "stale", "late", "reset"],
+)
+def test_a_fault_of_disk_or_network_is_no_damage_of_the_bag(tmp_path: Path, err: OSError) -> None:
     path = tmp_path / "a.db3"
     path.write_bytes(b"")
 
-    with pytest.raises(OSError, match="No space left"), bags._Faults(Source(path), "the index"):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError) as caught, bags._Faults(Source(path), "the index"):
+        raise err
+    assert caught.value is err
+
+
+@pytest.mark.parametrize("number", [None, errno.EINVAL, errno.ENAMETOOLONG])
+def test_what_a_bag_claims_and_the_system_refuses_is_damage(
+    tmp_path: Path, number: int | None
+) -> None:
+    path = tmp_path / "a.db3"
+    path.write_bytes(b"")
+    err = OSError("Invalid data stream") if number is None else OSError(number, "Invalid")
+
     with (
         pytest.raises(FormatError, match="expected the index"),
         bags._Faults(Source(path), "the index"),
     ):
-        raise OSError(errno.EIO, "damaged")
+        raise err
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+def test_a_disk_that_cannot_be_read_is_no_damage_of_the_bag(tmp_path: Path, sound: Events) -> None:
+    folder = compressed_folder(tmp_path / "bag", sound, "FILE", "mcap")
+    (file,) = folder.glob("*.mcap.zstd")
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # nothing is mapped at 0: reading there is EIO
+
+    for policy in ("raise", "skip", "repair"):
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            _ = eventkit.open(folder, on_error=policy).events
+        assert caught.value.errno == errno.EIO
+
+
+class Breaking(MemoryFileSystem):
+    """A store in memory whose connection breaks behind a byte."""
+
+    protocol = "breaking"
+    behind = 0
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("breaking:/")
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        data = super()._open(path, "rb").read()
+        return BreakingFile(data, self.behind)
+
+
+class BreakingFile(BytesIO):
+    def __init__(self, data: bytes, behind: int) -> None:
+        super().__init__(data)
+        self._behind = behind
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if self.tell() > self._behind:
+            raise OSError(errno.EIO, "the connection broke")
+        return data
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kind", ["bag", "mcap", "db3"])
+def test_a_store_that_breaks_off_is_no_damage_of_the_bag(
+    tmp_path: Path, kind: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation("breaking", Breaking, clobber=True)
+    path = write_bag(tmp_path / "a", kind, event_messages(2 - (kind == "bag"), absolute(40_000)))
+    # Without the end there is no index, so that the bag is read in the order of the file.
+    data = path.read_bytes()[: None if kind == "db3" else -5000]
+    data = gzip.compress(data, 0) if packed else data
+    with fsspec.open(f"memory:/{path}", "wb") as file:
+        file.write(data)
+
+    for behind in (len(data) // 2, len(data) - 1):
+        monkeypatch.setattr(Breaking, "behind", behind)
+        for policy in ("raise", "skip"):
+            with pytest.raises(OSError, match="the connection broke"):
+                _ = eventkit.open(f"breaking:/{path}", on_error=policy).events
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
+def test_only_a_place_that_no_file_has_is_the_end_of_it(number: int) -> None:
+    class Broken(BytesIO):
+        def seek(self, at: int, whence: int = 0, /) -> int:
+            raise OSError(number, "no")
+
+    kind = chunks.EndError if number == errno.EINVAL else OSError
+    with pytest.raises(kind):
+        chunks.go_to(Broken(), 9)
 
 
 @pytest.mark.parametrize("cut", [1, 400])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
 from eventkit.errors import MissingDataError, SettingsError
 from eventkit.remote import RemoteFile, remote_faults
+from eventkit.sources import Source
 
 URL = "s3://no-such-bucket/rec.raw"
 
@@ -108,3 +111,14 @@ def test_a_file_is_closed_with_the_one_of_the_store() -> None:
         assert file.seek(-1, os.SEEK_END) == file.tell() == 2
 
     assert inner.closed
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ConnectionResetError])
+def test_a_store_that_goes_silent_is_no_damage_of_what_is_compressed(kind: type[OSError]) -> None:
+    with fsspec.open("memory://silent.raw.gz", "wb") as file:
+        file.write(gzip.compress(b"abc"))
+    source = Source("memory://silent.raw.gz")
+    assert source.compression == "gzip"
+
+    with pytest.raises(kind, match="late"), source.faults():
+        raise kind("late")

@@ -6,11 +6,13 @@ import gzip
 import io
 import json
 import re
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -153,12 +155,51 @@ def test_a_cut_or_changed_zstd_member_is_damage() -> None:
             assert np.array_equal(found, EVENTS)  # a bit of the header that says nothing
 
 
-def test_a_zstd_member_takes_memory_for_what_it_holds_and_not_for_what_it_claims() -> None:
-    # Magic, one segment, eight bytes of content size, one last raw block of three bytes.
-    frame = b"\x28\xb5\x2f\xfd" + b"\xe0" + (1 << 50).to_bytes(8, "little") + b"\x19\x00\x00abc"
+def frame_header(claim: int) -> bytes:
+    """Return the start of a zstd frame: magic, one segment, eight bytes of content size."""
+    return b"\x28\xb5\x2f\xfd\xe0" + claim.to_bytes(8, "little")
 
-    with pytest.raises(DamageError, match=r"expected a whole npy\.zst array"):
-        decode_array(frame, codec="npy.zst")
+
+LAST_BLOCK = b"\x19\x00\x00abc"
+"""Raw, of three bytes."""
+
+
+@pytest.mark.parametrize(
+    ("frame", "got"),
+    [
+        (frame_header(10 << 30) + LAST_BLOCK, "claims 10737418240 bytes, more than 1073741824"),
+        (frame_header(7 << 61) + LAST_BLOCK, "more than 1073741824"),
+        (frame_header(1 << 20) + LAST_BLOCK, "decompression error"),
+        (frame_header(1) + LAST_BLOCK, "decompression error"),
+        (zstandard.ZstdCompressor(write_content_size=False).compress(b"abc"), "does not say how"),
+        (encode_array(EVENTS, codec="npy.zst") + b"x", "unused data"),
+        (b"", "content size"),
+        (b"no frame", "content size"),
+    ],
+    ids=["10 GiB", "2^63", "more", "less", "unsaid", "behind", "empty", "other"],
+)
+def test_a_zstd_member_is_no_larger_than_it_says_and_takes_no_memory_for_a_lie(
+    frame: bytes, got: str
+) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamageError, match=rf"expected a whole npy\.zst array, .*{got}"):
+            decode_array(frame, codec="npy.zst")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 4 << 20
+
+
+def test_a_few_kilobytes_of_zstd_do_not_inflate_without_an_end() -> None:
+    zeros = bytes(1 << 20)
+    packer = zstandard.ZstdCompressor(level=1).compressobj(size=1025 * len(zeros))
+    bomb = b"".join([*(packer.compress(zeros) for _ in range(1025)), packer.flush()])
+    assert len(bomb) < 1 << 17
+
+    with pytest.raises(DamageError, match="more than 1073741824"):
+        decode_array(bomb, codec="npy.zst")
 
 
 def test_an_unknown_codec_is_refused() -> None:

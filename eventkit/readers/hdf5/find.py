@@ -20,7 +20,7 @@ import numpy as np
 from eventkit.errors import FormatError, InvalidEventsError, SettingsError
 from eventkit.events import field_names
 from eventkit.readers.base import ReadOptions
-from eventkit.readers.column_order import by_places, check_order, possible_orders
+from eventkit.readers.column_order import by_places, check_order, possible_orders, refuse_order
 from eventkit.readers.hdf5.file import File, address_of, kind_of, library
 from eventkit.readers.hdf5.layouts import Layout
 
@@ -71,6 +71,8 @@ def find(file: File, options: ReadOptions) -> tuple[Layout, list[str]]:
             places = ", ".join(f"/{layout.place}" for layout in found)
             msg = f"{file.source}: expected a topic among {places}, got {options.topic!r}"
             raise SettingsError(msg)
+    if wanted[0].form != "rows":
+        refuse_order(options.columns, wanted[0].words, file.source)
     return wanted[0], [layout.place for layout in found if layout is not wanted[0]]
 
 

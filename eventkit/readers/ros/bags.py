@@ -9,7 +9,6 @@ whole.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from eventkit.errors import EventKitError, FormatError
 from eventkit.readers.ros import salvage as ros_salvage
-from eventkit.readers.ros.chunks import ChunkError
+from eventkit.readers.ros.chunks import ChunkError, of_system
 from eventkit.readers.ros.databases import Db3File
 from eventkit.readers.ros.folders import Folder, FolderFile, check_folder, first_bytes
 from eventkit.readers.ros.indexed import Bag1File, McapFile, has_index, profile_of
@@ -312,7 +311,7 @@ def _close(reader: Any) -> None:
 
 
 class _Faults:
-    """Turns whatever `rosbags` raises into `FormatError`; entered once a message, so a class."""
+    """Turns what `rosbags` raises at damage into `FormatError`; entered once a message: a class."""
 
     def __init__(self, source: Source, what: str) -> None:
         self._source, self._what = source, what
@@ -323,9 +322,7 @@ class _Faults:
     def __exit__(self, kind: Any, err: BaseException | None, _: Any) -> None:
         if not isinstance(err, Exception):
             return
-        if isinstance(err, EventKitError | PermissionError | FileNotFoundError):
-            return
-        if isinstance(err, OSError) and err.errno == errno.ENOSPC:  # for what is unpacked
+        if isinstance(err, EventKitError) or of_system(err):
             return
         raise _fault(self._source, self._what, err) from err
 

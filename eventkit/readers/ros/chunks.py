@@ -8,6 +8,7 @@ seconds and gigabytes; chunks are therefore opened here, whoever reads the index
 from __future__ import annotations
 
 import bz2
+import errno
 import struct
 import sys
 import zlib
@@ -26,6 +27,9 @@ MAX_RATIO, FREE_BYTES = 1000, 1 << 26
 
 MOST_RECORDS = 1 << 17
 """Of one chunk; they are walked one by one. Chunks of 16 MB have some thousand."""
+
+_CLAIMED = (None, errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG)
+"""Numbers of an `OSError` for what a bag claims; bz2 gives none."""
 
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 2, 3, 4, 5, 6, 8, 11
 MAGIC = b"\x89MCAP0\r\n"
@@ -81,11 +85,20 @@ def take(file: Any, size: int) -> bytes:
     return b"".join(parts)
 
 
+def of_system(err: BaseException) -> bool:
+    """Whether an error is one of disk, network or rights, and so says nothing about the bag."""
+    if isinstance(err, TimeoutError | ConnectionError):
+        return True
+    return isinstance(err, OSError) and err.errno not in _CLAIMED
+
+
 def go_to(file: Any, at: int) -> None:
     """Seek to a byte that the file claims; systems refuse what no file can have."""
     try:
         file.seek(at)
     except (OSError, OverflowError, ValueError) as err:
+        if of_system(err):  # of a stream that is compressed, which reads up to there
+            raise
         msg = f"the file ends before byte {at}"
         raise EndError(msg) from err
 
