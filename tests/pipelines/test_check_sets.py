@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -286,3 +287,23 @@ def test_a_group_that_official_splits_tear_apart_is_shared(tmp_path: Path) -> No
 
     assert finding.path == "ben"
     assert "got 2 in train and 2 in test" in finding.message
+
+
+@pytest.mark.parametrize("method", ["hash", "stratified"])
+def test_the_splits_of_a_rule_are_those_of_convert(tmp_path: Path, tool, method: str) -> None:
+    raw = tmp_path / "raw"
+    for subject in "abcdefgh":
+        for i in range(2):
+            write_recording(raw / "x" / f"{subject}{i}", seed=10 * ord(subject) + i)
+            write_recording(raw / "y" / f"{subject}{i}", seed=10 * ord(subject) + i + 5000)
+    rule = ("--split-by", "/([a-z])", "--split", method)
+
+    audited = tool("check", raw, "--json", *rule)
+    converted = tool("convert", raw, *rule, "--executor", "inline")
+
+    assert converted.returncode == 0, converted.stderr
+    plan = json.loads((tmp_path / "store" / ".eventkit" / "plan.json").read_bytes())
+    splits = json.loads(audited.stdout)["splits"]
+    assert splits == plan["splits"]
+    assert all(count % 4 == 0 for count in splits.values())
+    assert len(splits) == (3 if method == "stratified" else 2)

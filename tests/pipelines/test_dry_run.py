@@ -207,6 +207,21 @@ def test_the_command_prints_the_forecast_and_leaves_no_folder(tool, tmp_path: Pa
     assert tree_bytes(tmp_path, hidden=True) == before
 
 
+def test_a_dry_run_of_a_retry_is_refused_and_touches_nothing(tool, tmp_path: Path) -> None:
+    write_recording(tmp_path / "raw" / "00", seed=0)
+    (tmp_path / "raw" / "01.bin").write_bytes(b"abc")
+    assert tool("convert", "raw").returncode == 3
+    before = state(tmp_path)
+
+    told = tool("convert", "raw", "--dry-run", "--retry-quarantined")
+
+    assert told.returncode == 2
+    assert told.stdout == ""
+    wanted = "error: expected --dry-run or --retry-quarantined, got both; leave one out\n"
+    assert told.stderr == wanted
+    assert state(tmp_path) == before
+
+
 def test_a_sample_is_taken_evenly_and_is_smaller_where_recordings_are_large() -> None:
     def recordings(count: int, num_bytes: int) -> list[Sampled]:
         specs = [RecordingSpec(f"{i:05d}", "x", None, "train", -1, "") for i in range(count)]

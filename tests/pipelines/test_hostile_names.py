@@ -53,6 +53,22 @@ def test_keys_of_samples_keep_hostile_names_apart() -> None:
     assert all(key.isascii() and "." not in key and "/" not in key for key in keys)
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_two_recordings_of_one_key_are_refused_before_anything_is_made(
+    tmp_path: Path, tool, dry: list[str]
+) -> None:
+    write_recording(tmp_path / "raw" / "a b", seed=1)
+    forged = sample_key("a b", 0).removesuffix("_000000").removeprefix("a_b")
+    write_recording(tmp_path / "raw" / "a" / f"b{forged}", seed=2)
+
+    told = tool("convert", "raw", "--layout", "flat", *dry)
+
+    assert told.returncode == 2
+    assert "expected names that differ as keys of samples, got 'a b' and 'a/b-" in told.stderr
+    assert not list(tmp_path.glob("store/*.zarr"))
+    assert not (tmp_path / "store" / ".eventkit" / "plan.json").exists()
+
+
 def on_terminal(*arguments: str | Path, cwd: Path) -> bytes:
     """Run a command with a terminal as its output."""
     ours, theirs = pty.openpty()

@@ -52,6 +52,22 @@ def test_an_option_reaches_the_recordings_that_take_it_and_is_noted_at_the_other
     )
 
 
+def test_an_order_of_columns_is_left_out_where_they_have_names(tmp_path: Path, tool) -> None:
+    (tmp_path / "raw").mkdir()
+    t = np.arange(200) * 7
+    x, y = t % 30, t % 20
+    p = t % 2
+    np.savez(tmp_path / "raw" / "a.npz", x=x, y=y, t=t, p=p)
+    np.savez(tmp_path / "raw" / "b.npz", np.stack([t, x, y, p], 1))
+
+    done = tool("convert", "raw", "--sensor-size", "34x34", "--columns", "txyp")
+
+    assert done.returncode == 0, done.stderr
+    assert "400 events decoded" in done.stdout
+    wanted = "1 recording, a among them: --columns txyp is left out where columns have names"
+    assert wanted in done.stdout
+
+
 def test_an_option_that_no_recording_takes_is_refused_before_any_is_read(mixed: Path, tool) -> None:
     (mixed / "b.csv").unlink()
 

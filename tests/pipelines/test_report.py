@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from convert_helpers import convert, shard
+from named_miniatures import asldvs
 from PIL import Image
 from pipelines_helpers import write_recording
 
@@ -267,3 +269,21 @@ def test_the_command_reports_on_the_shards_it_finds(folder: Path, tool) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("shards/report.html: ")
     assert "RGB-Event clips: shards" in "".join(Page(folder / "shards" / "report.html").text)
+
+
+@pytest.mark.parametrize("kind", ["store", "shards"])
+def test_the_printed_commands_make_the_same_set(kind: str, tmp_path: Path, tool) -> None:
+    """Rows of ASL-DVS are counted from below, which no option says but the name of the set."""
+    raw = asldvs(tmp_path / "raw")
+    rule = ("--split-by", "([a-z]_[0-9]+)$", "--split", "stratified")
+    for command in (["convert", raw, "--clip-us", "150000", *rule], ["shard", "--seed", "3"]):
+        assert tool(*command, "--executor", "inline").returncode == 0
+
+    (printed,) = [text for text in report(tmp_path / kind).text if "eventkit convert" in text]
+
+    words = [str(raw) if word == "RAW" else word for word in shlex.split(printed)[1:]]
+    assert ("--dataset" in words, "--split" in words) == (True, True)
+    assert tool(*words, "--out", "again", "--executor", "inline").returncode == 0
+    there, again = (read_plan(tmp_path / name) or {} for name in ("store", "again"))
+    assert there["settings"]["flip_y"]
+    assert again == there

@@ -5,18 +5,32 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from named_miniatures import asldvs
 
 from eventkit.clip_settings import ClipSettings
+from eventkit.errors import SettingsError
 from eventkit.homography import load_homography
 from pipelines import cli
-from pipelines.opening import ReadSettings
+from pipelines.datasets.discover import RecordingSpec, discover
+from pipelines.datasets.named import named_sets
+from pipelines.datasets.splits import SPLIT_METHODS, SplitRule, split_recordings
+from pipelines.opening import ReadSettings, for_set
 from pipelines.plan import settings_dict
-from pipelines.report.commands import MATRIX, convert_command, matrix_command, shard_command
+from pipelines.report.commands import (
+    MATRIX,
+    convert_command,
+    dataset_of,
+    matrix_command,
+    rule_of,
+    shard_command,
+)
 from pipelines.shard_settings import ShardSettings
 
 READ = list(ReadSettings.__dataclass_fields__)
@@ -82,3 +96,157 @@ def test_the_shard_line_gives_the_settings_it_was_made_of() -> None:
     options = parsed(shard_command(asdict(made)), to=cli.shard)
 
     assert {name: options[name] for name in asdict(made)} == asdict(made)
+
+
+# Every option of the two commands is either printed again, each with an example here, or decides
+# nothing about the bytes.
+
+CONVERT = {
+    "bins": "16",
+    "clip_us": "100000",
+    "representation": "voxel:zhu,bins=5",
+    "dtype": "u2",
+    "windows": "rgb",
+    "event_window": "exposure",
+    "diffs": None,
+    "rgb_offset_us": "-70",
+    "homography": "there.json",
+    "crop": "1,2,30,20",
+    "filters": "hot-pixels,background:within_us=2000",
+    "downsample": "2",
+    "size": "64x48",
+    "raw_events": None,
+    "sensor_size": "346x260",
+    "time_unit": "ns",
+    "columns": "txyp",
+    "topic": "/dvs/events",
+    "format": "csv",
+    "rgb_time_unit": "s",
+    "layout": "tree",
+    "dataset": "hardvs",
+    "root": "there",
+    "split_by": "(subject [0-9]+)",
+    "split": "stratified",
+    "on_error": "skip",
+}
+ONLY_HOW = {"sources", "out", "strict", "max_bad", "retry_quarantined", "reuse", "dry_run"}
+ONLY_HOW |= {"executor", "workers"}
+SHARD = {
+    "codec": "npy",
+    "with_diffs": None,
+    "num_shards": "3",
+    "shard_bytes": "100000",
+    "seed": "7",
+    "md5": None,
+}
+SHARD_ONLY_HOW = {"store", "out", "dry_run", "executor", "workers"}
+
+
+def options_of(command: Any) -> dict[str, Any]:
+    return {option.name: option for option in command.params}
+
+
+def test_every_option_is_known_here() -> None:
+    assert set(options_of(cli.convert)) == CONVERT.keys() | ONLY_HOW
+    assert set(options_of(cli.shard)) == SHARD.keys() | SHARD_ONLY_HOW
+
+
+def flag(option: Any, value: str | None) -> list[str]:
+    """Return an option as it is typed; one that is a flag, against its default."""
+    name = max((value is None and option.secondary_opts) or option.opts, key=len)
+    return [name] if value is None else [name, value]
+
+
+def of_plan(options: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """Return settings, layout and rule of the splits in words, as `convert` puts them in a plan."""
+    options = dict(options)
+    options["filters"] = tuple(spec for text in options["filters"] for spec in text.split(","))
+    options["homography"] = TURN if options["homography"] else None
+    clip = ClipSettings(**{name: options[name] for name in CLIP})
+    read = ReadSettings(**{name: options[name] for name in READ if name in options})
+    layout, source = "no labels", str(options["sources"][0])
+    if source.startswith("tonic:"):
+        layout = f"{source}: 9 train"
+    if options["dataset"] is not None:
+        named = named_sets()[options["dataset"]]
+        layout = f"{named.title}: no lists"
+        read = replace(
+            read,
+            sensor_size=read.sensor_size or named.sensor_size,
+            time_unit=read.time_unit or named.time_unit,
+            flip_y=named.flip_y,
+        )
+    rule = SplitRule(by=options["split_by"], method=options["split"])
+    recordings = [RecordingSpec(f"subject {i}/a", "a", None, "", -1, "") for i in range(9)]
+    words = split_recordings(recordings, rule, official=None)[1]
+    return json.loads(json.dumps(settings_dict(clip, read, options["layout"]))), layout, words
+
+
+@pytest.mark.parametrize("name", [name for name in CONVERT if name != "root"])
+def test_every_option_of_convert_is_printed_again(name: str) -> None:
+    typed = flag(options_of(cli.convert)[name], CONVERT[name])
+    typed += ["--windows", "rgb"] * (name == "event_window")
+    plan = of_plan(parsed(shlex.join(["eventkit", "convert", "RAW", *typed]), to=cli.convert))
+    settings, layout, words = plan
+
+    line = convert_command(settings, layout=layout, split_rule=words)
+
+    assert line != "eventkit convert RAW"
+    assert of_plan(parsed(line, to=cli.convert)) == plan
+
+
+@pytest.mark.parametrize("name", SHARD)
+def test_every_option_of_shard_is_printed_again(name: str) -> None:
+    typed = flag(options_of(cli.shard)[name], SHARD[name])
+    options = parsed(shlex.join(["eventkit", "shard", *typed]), to=cli.shard)
+    made = ShardSettings(**{key: options[key] for key in SHARD})
+
+    line = shard_command(asdict(made))
+
+    assert made != ShardSettings()
+    assert parsed(line, to=cli.shard) == options
+
+
+def test_a_set_of_tonic_is_what_is_converted() -> None:
+    typed = "eventkit convert tonic:POKERDVS,train=true --root there --bins 4"
+    settings, layout, words = of_plan(parsed(typed, to=cli.convert))
+
+    line = convert_command(settings, layout=layout, split_rule=words)
+
+    assert line == "eventkit convert tonic:POKERDVS,train=true --root RAW --bins 4"
+
+
+def test_what_a_published_set_says_of_its_files_is_in_the_name_of_it(tmp_path: Path) -> None:
+    found = discover([asldvs(tmp_path / "raw")])
+    read = for_set(ReadSettings(), found)
+    settings = json.loads(json.dumps(settings_dict(ClipSettings(), read, "auto")))
+
+    line = convert_command(settings, layout=found.layout, split_rule=found.split_rule)
+
+    assert read.flip_y
+    assert line == "eventkit convert RAW --dataset asldvs"
+
+
+def test_every_published_set_has_a_title_of_its_own() -> None:
+    for name, named in named_sets().items():
+        assert dataset_of(f"{named.title}: lists a.txt, b.txt") == name
+    for layout in ("list files HARDVS.txt", "one folder a class", "split folders, no labels", ""):
+        assert dataset_of(layout) is None
+
+
+@given(
+    st.none() | st.sampled_from(["1", "2"]) | st.text(min_size=1).map(lambda by: f"({by}|.)"),
+    st.sampled_from(SPLIT_METHODS),
+    st.sampled_from([None, "list files", "split folders"]),
+)
+def test_the_rule_of_the_splits_is_told_by_its_words(by: Any, method: Any, official: Any) -> None:
+    split = "" if official is None else "train"
+    recordings = [RecordingSpec(f"a/b/{i}", "x", None, split, -1, "") for i in range(30)]
+    rule = SplitRule(by=by, method=method)
+    try:
+        _, words = split_recordings(recordings, rule, official=official)
+    except SettingsError:
+        return  # no regular expression, or one that matches nothing
+
+    too_few = words.endswith("too few recordings for a val split")
+    assert rule_of(words) == (SplitRule() if too_few else rule)
