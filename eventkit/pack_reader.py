@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,30 +15,17 @@ from eventkit.errors import (
     DamageError,
     InvalidEventsError,
     MissingDataError,
-    UnsupportedFormatError,
 )
 from eventkit.events import Events
 from eventkit.guarded_array import GuardedArray, cure_of, damage_of
+from eventkit.location import Location
+from eventkit.pack_layout import COLUMNS, RAW_DTYPES, check_encoding, open_group
+from eventkit.parts import near
 from eventkit.samples import decode_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PACK_VERSION = 1
-ENCODING = {"encoding-type": "eventkit-pack", "encoding-version": str(PACK_VERSION)}
-COLUMNS = (
-    "window_us",
-    "exposure_us",
-    "rgb_index",
-    "binned",
-    "clipped",
-    "decoded",
-    "label",
-    "has_events",
-    "has_rgb",
-)
-
-RAW_DTYPES = {"x": "u2", "y": "u2", "t": "i8", "p": "i1"}
 _PURPOSE = "reading the store"
 
 
@@ -194,16 +181,16 @@ class StoredClip:
 class Pack:
     """One pack opened for reading."""
 
-    def __init__(self, path: Path) -> None:
-        zarr = require("zarr", extra="zarr", purpose=_PURPOSE)
+    def __init__(self, path: Location) -> None:
+        path = near(path)
         if not (path / "zarr.json").is_file():
             msg = f"{path}: expected a Zarr group, found none; run `eventkit convert` again"
             raise DamageError(msg)
         self.path = path
         with damage_of(path):
-            group = zarr.open_group(str(path), mode="r", zarr_format=3)
+            group = open_group(path)
             self.attributes: dict[str, Any] = dict(group.attrs)
-        _check_encoding(path, self.attributes)
+        check_encoding(path, self.attributes)
         with damage_of(path):
             # Opening an array reads its metadata from the disk: once, not once a clip.
             self._arrays = {name: GuardedArray(path, name, found) for name, found in group.arrays()}
@@ -213,7 +200,9 @@ class Pack:
                 self._slots = self._arrays["rgb_slot"].read()
             if "raw_t" in self._arrays:
                 self._raw_offsets = self._arrays["raw_offsets"].read()
-            self.facts: list[dict[str, Any]] = self.attributes["clips"]
+            self.facts: list[dict[str, Any]] = self.attributes.pop("clips")
+        # Paths and sizes of the raw files: twice as much memory as the facts, and not asked for.
+        self.attributes.pop("sources", None)
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -268,33 +257,9 @@ class Pack:
             raise DamageError(msg) from err
 
     def images(self, i: int) -> tuple[bytes, ...]:
-        """Return the T image files of a clip; a repeated one is read once."""
-        found: dict[int, bytes] = {}
-        for slot in {int(slot) for slot in self._slots[i]}:
-            start, stop = int(self._offsets[slot]), int(self._offsets[slot + 1])
-            found[slot] = self._arrays["rgb_bytes"].read(start, stop).tobytes()
-        return tuple(found[int(slot)] for slot in self._slots[i])
-
-
-def _check_encoding(path: Path, attributes: dict[str, Any]) -> None:
-    version = str(attributes.get("encoding-version", ""))
-    if attributes.get("encoding-type") == ENCODING["encoding-type"] and version.isdecimal():
-        check_version(path, int(version), known=PACK_VERSION)
-    if any(attributes.get(key) != value for key, value in ENCODING.items()):
-        msg = f"{path}: expected {ENCODING}, got another layout or version"
-        raise DamageError(msg)
-
-
-def check_version(path: Path, version: int, *, known: int) -> None:
-    """Refuse what a newer version wrote.
-
-    Raises
-    ------
-    UnsupportedFormatError
-    """
-    if version > known:
-        msg = (
-            f"{path}: expected a store of version {known} or older, got version {version}, which "
-            "a newer eventkit wrote; install that, or convert again with this one"
-        )
-        raise UnsupportedFormatError(msg)
+        """Return the T image files of a clip: those of a clip stand side by side, read at once."""
+        slots = self._slots[i]
+        edges = self._offsets[slots.min() : slots.max() + 2].tolist()
+        data = self._arrays["rgb_bytes"].read(edges[0], edges[-1]).tobytes()
+        pieces = [data[a - edges[0] : b - edges[0]] for a, b in itertools.pairwise(edges)]
+        return tuple(pieces[slot] for slot in (slots - slots.min()).tolist())

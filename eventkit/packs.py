@@ -19,7 +19,7 @@ from eventkit._optional import require
 from eventkit.clips import Clip
 from eventkit.events import Events
 from eventkit.pack_arrays import PackArray, compressors
-from eventkit.store import COLUMNS, ENCODING, RAW_DTYPES
+from eventkit.pack_layout import COLUMNS, ENCODING, RAW_DTYPES
 
 SHARD_BYTES = 64 << 20
 BYTES_CHUNK = 1 << 20

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, MissingDataError
+from eventkit.location import Location
 from eventkit.samples import SCHEMA_VERSION, Sample, decode_sample, encode_json
 from eventkit.shard_cache import CACHE_BYTES, Folder, Place, ShardCache
 from eventkit.shard_files import OpenTar, ShardFiles
@@ -184,7 +185,7 @@ def _manifest_of(folder: Path) -> Path:
     return file
 
 
-def load_manifest(file: Path) -> dict[str, Any]:
+def load_manifest(file: Location) -> dict[str, Any]:
     """Read a manifest and check that this version can read it."""
     return parse_manifest(file.read_bytes(), where=str(file))
 

@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,19 +22,23 @@ from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, MissingDataError
 from eventkit.guarded_array import cure_of
-from eventkit.pack_reader import COLUMNS as COLUMNS
-from eventkit.pack_reader import ENCODING as ENCODING
-from eventkit.pack_reader import RAW_DTYPES as RAW_DTYPES
+from eventkit.location import Location, RemotePath, location
+from eventkit.pack_layout import COLUMNS as COLUMNS
+from eventkit.pack_layout import ENCODING as ENCODING
+from eventkit.pack_layout import RAW_DTYPES as RAW_DTYPES
+from eventkit.pack_layout import check_version
 from eventkit.pack_reader import Pack as Pack
 from eventkit.pack_reader import StoredClip as StoredClip
-from eventkit.pack_reader import check_version
+from eventkit.parts import near
 from eventkit.samples import encode_json
 from eventkit.stored_clips import Clips, some
 
 STORE_VERSION = 1
-"""Of the plan and the receipts; the packs have `eventkit.pack_reader.PACK_VERSION`."""
+"""Of the plan and the receipts; the packs have `eventkit.pack_layout.PACK_VERSION`."""
 
 _HIDDEN = ".eventkit"
+_KEPT = 128
+"""Packs that stay open: what is known of the clips of one takes up to a megabyte."""
 _AGAIN = "run the same `eventkit convert` again"
 
 
@@ -46,7 +49,7 @@ class PackReceipt:
     clips: int
     files: list[dict[str, Any]]
 
-    def check(self, store: Path, pack: Path) -> None:
+    def check(self, store: Location, pack: Location) -> None:
         """Raise `DamageError` unless the metadata of the pack is as it was written."""
         for entry in self.files:
             path = store / entry["path"]
@@ -62,7 +65,7 @@ class Store(Clips):
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
     names : list of str
         Of the packs.
     receipts : mapping, optional
@@ -73,7 +76,7 @@ class Store(Clips):
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         names: list[str],
         *,
         receipts: Mapping[str, PackReceipt] | None = None,
@@ -91,17 +94,23 @@ class Store(Clips):
 
     def pack(self, name: str) -> Pack:
         """Return a pack by name; its metadata, which has no checksum, is hashed the first time."""
-        if name not in self._packs:
-            path = self.path / f"{name}.zarr"
-            receipt = self._receipts.get(name)
-            if receipt is not None:
-                receipt.check(self.path, path)
-            opened = Pack(path)
-            if receipt is not None and len(opened) != receipt.clips:
-                msg = f"{path}: expected {receipt.clips} clips, got {len(opened)}; {cure_of(path)}"
-                raise DamageError(msg)
-            self._packs[name] = opened
-        return self._packs[name]
+        found = self._packs.get(name)
+        if found is None:
+            found = self._packs[name] = self._open(name)
+            if len(self._packs) > _KEPT:
+                self._packs.pop(next(iter(self._packs)), None)
+        return found
+
+    def _open(self, name: str) -> Pack:
+        path = near(self.path / f"{name}.zarr")
+        receipt = self._receipts.get(name)
+        if receipt is not None:
+            receipt.check(path.parent, path)
+        opened = Pack(path)
+        if receipt is not None and len(opened) != receipt.clips:
+            msg = f"{path}: expected {receipt.clips} clips, got {len(opened)}; {cure_of(path)}"
+            raise DamageError(msg)
+        return opened
 
     def clip_at(self, place: int) -> StoredClip:
         """Return a clip by its place among all of the store."""
@@ -120,7 +129,7 @@ class Store(Clips):
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
-def open_store(path: str | Path, *, partial: bool = False) -> Store:
+def open_store(path: str | Location, *, partial: bool = False) -> Store:
     """Open a store that `eventkit convert` wrote; clips are read when asked for.
 
     Every file of every pack must be there at its recorded size: Zarr reads a missing chunk as
@@ -129,6 +138,7 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
     Parameters
     ----------
     path : str or Path
+        Or a URL that fsspec opens, as ``s3://bucket/store``.
     partial : bool
         Open what is finished of a store that is not.
 
@@ -152,16 +162,17 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
         for clip in store.select(split="train", label="walk"):
             ...
     """
-    folder = Path(path)
-    plan = _read_plan(folder)
+    folder = location(path)
+    there = folder.listed() if isinstance(folder, RemotePath) else folder
+    plan = _read_plan(there)
     receipts: dict[str, PackReceipt] = {}
     unfinished = []
     for pack in plan["packs"]:
-        receipt = _read_receipt(folder, str(pack["name"]), plan.get("plan_id"))
+        receipt = _read_receipt(there, str(pack["name"]), plan.get("plan_id"))
         if receipt is None:
             unfinished.append(pack)
         else:
-            check_files(folder, receipt.files)
+            check_files(there, receipt.files)
             receipts[str(pack["name"])] = receipt
     if unfinished and not partial:
         raise _not_finished(folder, unfinished, len(plan["packs"]))
@@ -170,7 +181,7 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
     return Store(folder, names, receipts=receipts, classes=classes)
 
 
-def check_files(folder: Path, files: list[dict[str, Any]]) -> None:
+def check_files(folder: Location, files: list[dict[str, Any]]) -> None:
     """Raise `DamageError` for the first file that is missing or has another size."""
     for entry in files:
         file = folder / entry["path"]
@@ -184,7 +195,9 @@ def check_files(folder: Path, files: list[dict[str, Any]]) -> None:
             raise DamageError(msg)
 
 
-def _not_finished(folder: Path, unfinished: list[dict[str, Any]], packs: int) -> MissingDataError:
+def _not_finished(
+    folder: Location, unfinished: list[dict[str, Any]], packs: int
+) -> MissingDataError:
     names = some([str(pack["name"]) for pack in unfinished])
     clips = sum(int(pack.get("clips", 0)) for pack in unfinished)
     msg = (
@@ -195,7 +208,7 @@ def _not_finished(folder: Path, unfinished: list[dict[str, Any]], packs: int) ->
     return MissingDataError(msg)
 
 
-def _read_plan(folder: Path) -> dict[str, Any]:
+def _read_plan(folder: Location) -> dict[str, Any]:
     path = folder / _HIDDEN / "plan.json"
     if not path.is_file():
         scanned = (folder / _HIDDEN / "scan.jsonl").is_file()
@@ -210,7 +223,7 @@ def _read_plan(folder: Path) -> dict[str, Any]:
     return plan
 
 
-def _read_receipt(folder: Path, name: str, plan_id: str | None) -> PackReceipt | None:
+def _read_receipt(folder: Location, name: str, plan_id: str | None) -> PackReceipt | None:
     """Return the receipt of a pack, None if it is not finished."""
     path = folder / _HIDDEN / "receipts" / f"{name}.json"
     if not path.is_file():
@@ -223,7 +236,7 @@ def _read_receipt(folder: Path, name: str, plan_id: str | None) -> PackReceipt |
     return PackReceipt(int(content.get("clips", 0)), content["files"])
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Location) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
@@ -234,7 +247,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_entries(path: Path, content: dict[str, Any], key: str, needed: set[str]) -> None:
+def _check_entries(path: Location, content: dict[str, Any], key: str, needed: set[str]) -> None:
     """Refuse a plan or receipt that is not as it was sealed, or has no such list."""
     entries = content.get(key)
     rest = {name: value for name, value in content.items() if name != "digest"}

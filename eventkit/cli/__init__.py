@@ -22,8 +22,11 @@ _COMMANDS = {
     ),
     "simulate": ("eventkit.cli.simulate:command", "Images or video to simulated recordings."),
     "check": ("pipelines.cli_check:check", "Look for what is wrong with raw recordings."),
-    "convert": ("pipelines.cli:convert", "Raw recordings to frames and differences, in Zarr."),
-    "shard": ("pipelines.cli:shard", "Zarr store to WebDataset tars."),
+    "convert": (
+        "pipelines.cli_convert:convert",
+        "Raw recordings to frames and differences, in Zarr.",
+    ),
+    "shard": ("pipelines.cli_shard:shard", "Zarr store to WebDataset tars."),
     "report": ("pipelines.cli_report:report", "One page on a store or shards: what is in it."),
     "verify": ("pipelines.cli_verify:verify", "Hash, count and balance written shards or a store."),
     "warmup": ("eventkit.cli.warmup:command", "Compile every kernel now, for all later runs."),

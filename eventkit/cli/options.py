@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from eventkit.location import Location, RemotePath, location
+
 
 class SizeType(click.ParamType["tuple[int, int]"]):
     """``WxH`` in pixels."""
@@ -52,10 +54,37 @@ class BoxType(click.ParamType["tuple[int, int, int, int]"]):
         return int(match[1]), int(match[2]), int(match[3]), int(match[4])
 
 
+class LocationType(click.ParamType["Location"]):
+    """A path, or a URL that fsspec opens."""
+
+    name = "PATH|URL"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the name as it is."""
+        return self.name
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Return a `Path`, or a `RemotePath` where the text is a URL."""
+        return location(value)
+
+
+class HereType(click.Path):
+    """A path of this machine; a URL is refused, which would be taken for a strange name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a `Path`."""
+        if isinstance(location(str(value)), RemotePath):
+            self.fail(f"expected a path of this machine, got {value}; copy it here", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SIZE = SizeType()
 BOX = BoxType()
+LOCATION = LocationType()
 
 
 def read_options(command: Command) -> Command:

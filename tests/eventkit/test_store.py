@@ -18,8 +18,9 @@ from eventkit.events import Events
 
 zarr = pytest.importorskip("zarr", reason="zarr is not installed")
 
-from eventkit import packs  # noqa: E402
+from eventkit import guarded_array, packs  # noqa: E402
 from eventkit.store import (  # noqa: E402
+    ENCODING,
     RAW_DTYPES,
     Pack,
     Store,
@@ -172,6 +173,68 @@ def test_a_store_is_one_sequence_over_its_packs(tmp_path: Path) -> None:
     for outside in (3, -4):
         with pytest.raises(IndexError, match="of 3"):
             store[outside]
+
+
+@pytest.mark.parametrize("encoded", [False, True], ids=["pixels", "files"])
+def test_a_clip_is_one_read_of_each_of_its_arrays(
+    tmp_path: Path, encoded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pack(tmp_path / "p.zarr", [make_clip(i, encoded=encoded) for i in range(3)])
+    pack = Pack(tmp_path / "p.zarr")
+    contents(pack.clip(0))  # reads the indexes
+    asked: list[tuple[str, str]] = []
+
+    def noted(name: str) -> None:
+        asks = getattr(guarded_array, name)
+
+        def ask(path: Path, *where: int) -> object:
+            asked.append((name, path.relative_to(pack.path).parts[0]))
+            return asks(path, *where)
+
+        monkeypatch.setattr(guarded_array, name, ask)
+
+    noted("read_part")
+    noted("state_of")
+    contents(pack.clip(2))
+
+    pictures = "rgb_bytes" if encoded else "rgb"
+    arrays = [pictures, "events", "diff_events", "diff_rgb"]
+    assert asked == [(name, array) for array in arrays for name in ("state_of", "read_part")]
+
+
+def contents(clip: StoredClip) -> tuple[object, ...]:
+    pictures = clip.encoded if clip.encoded is not None else clip.rgb
+    return clip.events, pictures, clip.diff_events, clip.diff_rgb
+
+
+def test_pictures_that_stand_apart_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs, "BYTES_CHUNK", 100)
+    clips = [make_clip(i, encoded=True) for i in range(3)]
+    write_pack(tmp_path / "p.zarr", clips)
+    (first, second, _), (third, fourth, _) = clips[0].encoded, clips[2].encoded
+    # As no pack of ours has them, and a foreign writer may: of several clips, in any order.
+    slots = zarr.open_group(str(tmp_path / "p.zarr"), mode="r+")["rgb_slot"]
+    slots[1] = [5, 0, 4]
+
+    pack = Pack(tmp_path / "p.zarr")
+
+    assert pack.images(1) == (fourth, first, third)
+    assert pack.images(0) == (first, second, first)
+
+
+def test_an_open_pack_does_not_keep_the_list_of_its_raw_files(tmp_path: Path) -> None:
+    attributes = {"settings": {"bins": BINS}, "sources": [{"path": "a", "bytes": 1}]}
+    writer = packs.PackWriter(tmp_path / "p.zarr", attributes=attributes, clips=1)
+    writer.append(packs.ClipRecord(make_clip(0), label=0, facts={"recording": "a"}))
+    writer.close()
+
+    pack = Pack(tmp_path / "p.zarr")
+
+    assert zarr.open_group(str(tmp_path / "p.zarr"), mode="r").attrs["sources"]
+    assert pack.attributes == {**ENCODING, "settings": {"bins": BINS}}
+    assert pack.facts[0]["recording"] == "a"
 
 
 # Events beside the frames
