@@ -10,21 +10,19 @@ from typing import Any
 import click
 
 from eventkit._optional import check_installed
-from eventkit.cli.options import RGB_TIME_UNIT, read_options
+from eventkit.cli.options import RGB_TIME_UNIT, HereType, read_options
 from eventkit.cli.run import exit_codes
 from eventkit.cli.text import echo
-from pipelines.cli import run_options
+from pipelines.cli_run import run_options
 from pipelines.datasets.discover import LAYOUTS
-from pipelines.datasets.splits import SplitRule
+from pipelines.datasets.splits import SPLIT_METHODS, SplitRule
 from pipelines.executors import RunSettings
 
 FOUND = 4
 
 
 @click.command("check")
-@click.argument(
-    "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RAW..."
-)
+@click.argument("sources", nargs=-1, required=True, type=HereType(path_type=Path), metavar="RAW...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all findings.")
 @click.option("--strict", is_flag=True, help="Exit with 4 for notes as well.")
 @read_options
@@ -35,6 +33,13 @@ FOUND = 4
     metavar="LEVEL|REGEX",
     help="What makes a group that is to stay in one split, as for convert.",
 )
+@click.option(
+    "--split",
+    type=click.Choice(SPLIT_METHODS),
+    default="hash",
+    show_default=True,
+    help="Where no list or folder says it, as for convert.",
+)
 @run_options
 @exit_codes()
 def check(
@@ -44,6 +49,7 @@ def check(
     strict: bool,
     layout: Any,
     split_by: str | None,
+    split: Any,
     executor: str,
     workers: int | None,
     **how: Any,
@@ -66,7 +72,7 @@ def check(
         sources,
         read=ReadSettings(**how),
         layout=layout,
-        rule=SplitRule(by=split_by),
+        rule=SplitRule(by=split_by, method=split),
         run=RunSettings(executor=executor, workers=workers),
     )
     clean = audit.is_clean(strict=strict)

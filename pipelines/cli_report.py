@@ -7,22 +7,24 @@ from pathlib import Path
 import click
 
 from eventkit._optional import check_installed
+from eventkit.cli.options import LOCATION
 from eventkit.cli.run import exit_codes
 from eventkit.cli.text import echo
 from eventkit.errors import SettingsError
+from eventkit.location import Location
 from eventkit.shards import MANIFEST
 
 
 @click.command("report")
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=LOCATION, required=False, metavar="[FOLDER]")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=LOCATION,
     metavar="FILE",
     help="[default: report.html in FOLDER]",
 )
 @exit_codes()
-def report(folder: Path | None, out: Path | None) -> None:
+def report(folder: Location | None, out: Location | None) -> None:
     """Write report.html on a store or a shards FOLDER.
 
     Totals, what became of every event, classes and splits, lengths and rates, what was set aside

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from eventkit._optional import check_installed
+from eventkit.cli.options import LOCATION
 from eventkit.cli.text import counted, echo, printable
 from eventkit.errors import DamageError, SettingsError
+from eventkit.location import Location
 from eventkit.shards import MANIFEST
-from pipelines.cli import LIBRARIES, Percent, run_options
+from pipelines.cli_run import LIBRARIES, Percent, run_options
 from pipelines.executors import Pool, Site, open_pool
 from pipelines.kinds import kind_of, refuse_kind
 from pipelines.receipts import PLAN
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path), default="shards")
+@click.argument("folder", type=LOCATION, default="shards", metavar="[FOLDER]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--deep",
@@ -32,22 +33,22 @@ if TYPE_CHECKING:
 @click.option("--sample", type=Percent(), help="With --deep: this share of recordings and samples.")
 @click.option(
     "--raw",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=LOCATION,
     help="With --deep: the raw folder, if it is not where it was.",
 )
 @click.option(
     "--store",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=LOCATION,
     help="With --deep, for shards: the store, if it is not where it was.",
 )
 @run_options
 def verify(
-    folder: Path,
+    folder: Location,
     as_json: bool,
     deep: bool,
     sample: float | None,
-    raw: Path | None,
-    store: Path | None,
+    raw: Location | None,
+    store: Location | None,
     executor: str,
     workers: int | None,
 ) -> int:
@@ -81,7 +82,7 @@ def verify(
     return DamageError.exit_code if found.problems else 0
 
 
-def _look(folder: Path, pool: Pool) -> Verdict:
+def _look(folder: Location, pool: Pool) -> Verdict:
     from pipelines.verify import verify_shards, verify_store
 
     return verify_store(folder, pool) if kind_of(folder) == "store" else verify_shards(folder, pool)
@@ -89,11 +90,11 @@ def _look(folder: Path, pool: Pool) -> Verdict:
 
 def _compare(
     found: Verdict,
-    folder: Path,
+    folder: Location,
     pool: Pool,
     *,
-    raw: Path | None,
-    store: Path | None,
+    raw: Location | None,
+    store: Location | None,
     percent: float,
 ) -> None:
     """Go back from shards to the store and from the store to the raw files, up to damage."""

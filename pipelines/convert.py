@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from eventkit.cli.text import counted
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
+from eventkit.location import Location, lies_in
 from eventkit.readers import readers
 from pipelines.choice import choose
 from pipelines.datasets.discover import Discovery, Layout, discover
 from pipelines.datasets.splits import SplitRule
 from pipelines.deaths import convert_without_deadly
 from pipelines.executors import Pool, RunSettings, Site, open_pool
+from pipelines.keys import refuse_same_keys
 from pipelines.kinds import refuse_kind
 from pipelines.lock import locked
 from pipelines.opening import ReadSettings, check_options, for_set
@@ -32,6 +33,7 @@ from pipelines.plan import (
     settings_dict,
 )
 from pipelines.progress import progress
+from pipelines.put import now
 from pipelines.quarantine import check_max_bad, collect_quarantine, quarantined, revise
 from pipelines.receipts import (
     read_json,
@@ -62,8 +64,8 @@ class Outcome:
 
 
 def convert_raw(
-    sources: Sequence[Path],
-    store: Path,
+    sources: Sequence[Location],
+    store: Location,
     *,
     clip: ClipSettings,
     read: ReadSettings,
@@ -73,7 +75,7 @@ def convert_raw(
     say: Callable[[str], None],
     retry: bool = False,
     dataset: str | None = None,
-    reuse: Path | None = None,
+    reuse: Location | None = None,
 ) -> Outcome:
     """Raw recordings to a Zarr store: scan, plan, convert.
 
@@ -105,7 +107,10 @@ def convert_raw(
         site = Site(folder=store.resolve(), inputs=_some_inputs(found))
         with open_pool(executor, workers=run.workers, tasks=len(jobs), site=site) as pool:
             names = {entry["recording"] for entry in again}
-            scans = scan_all(jobs, store, pool, strict=run.strict, again=names, reuse=reuse)
+            scans = scan_all(
+                jobs, store, pool, strict=run.strict, again=names, reuse=reuse, root=found.root
+            )
+            refuse_same_keys([scan["id"] for scan in scans], [_clips(scan) for scan in scans])
             if old is not None and again:
                 how = PackJob(str(found.root), str(store.resolve()), "", old["plan_id"], clip, read)
                 plan = revise(store, old, settings, found, scans, job=how, pool=pool)
@@ -137,8 +142,8 @@ def convert_raw(
 
 
 def understand(
-    sources: Sequence[Path],
-    store: Path,
+    sources: Sequence[Location],
+    store: Location,
     *,
     read: ReadSettings,
     layout: Layout,
@@ -192,9 +197,13 @@ def describe(found: Discovery, say: Callable[[str], None]) -> None:
         say(f"  missing: {missing} of the lists, the first is {name} ({where})")
 
 
-def _check_outside(store: Path, sources: Sequence[Path]) -> None:
+def _clips(scan: dict[str, Any]) -> int:
+    return 0 if scan["fault"] is not None else int(scan["clips"])
+
+
+def _check_outside(store: Location, sources: Sequence[Location]) -> None:
     for source in sources:
-        if source.is_dir() and store.resolve().is_relative_to(source.resolve()):
+        if source.is_dir() and lies_in(store.resolve(), source.resolve()):
             msg = f"--out {store} lies inside {source}, where nothing is written; choose another"
             raise SettingsError(msg)
 
@@ -208,13 +217,14 @@ def _check_format(read: ReadSettings) -> None:
 
 
 def pack_jobs(
-    store: Path, plan: dict[str, Any], how: PackJob, lender: Lender | None
+    store: Location, plan: dict[str, Any], how: PackJob, lender: Lender | None
 ) -> list[PackJob]:
     """Return a job for every pack that has no receipt; ``how`` is one without a name."""
     jobs = []
+    there = now(store)
     for pack in plan["packs"]:
         name = pack["name"]
-        if read_receipt(store, name, plan_id=plan["plan_id"]) is None:
+        if read_receipt(there, name, plan_id=plan["plan_id"]) is None:
             loan = None
             if lender is not None:
                 entries = load_entries(pack_file(store, name))
@@ -234,7 +244,7 @@ def _run_packs(plan: dict[str, Any], jobs: list[PackJob], run: RunSettings, pool
     return bool(jobs)
 
 
-def _some_inputs(found: Discovery) -> tuple[Path, ...]:
+def _some_inputs(found: Discovery) -> tuple[Location, ...]:
     """Return the first and the last file, for workers to show that they see the raw folder."""
     ends = (found.recordings[:1], found.recordings[-1:])
     files = [file for specs in ends for spec in specs for file in input_files(found.root, spec)]
@@ -247,7 +257,7 @@ def _stop_if_strict(quarantine: list[dict[str, Any]], run: RunSettings) -> None:
 
 
 def _convert_outcome(
-    store: Path, plan: dict[str, Any], bad: list[dict[str, Any]], scans: list[dict[str, Any]]
+    store: Location, plan: dict[str, Any], bad: list[dict[str, Any]], scans: list[dict[str, Any]]
 ) -> Outcome:
     totals: Counter[str] = Counter()
     dropped: Counter[str] = Counter()

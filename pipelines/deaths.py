@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from eventkit.location import location
 from pipelines.executors import Death, Pool
 from pipelines.pack_task import PackJob, convert_pack, decode_recordings, load_entries
 from pipelines.plan import pack_file
@@ -22,7 +22,7 @@ def convert_without_deadly(pool: Pool, job: PackJob, death: Death) -> dict[str, 
     Recordings that take a process of their own down are left out as any other that breaks. If none
     does, or the rest dies too, nothing tells which it is, and none is kept.
     """
-    specs = [spec for spec, _ in load_entries(pack_file(Path(job.store), job.name))]
+    specs = [spec for spec, _ in load_entries(pack_file(location(job.store), job.name))]
     logger.warning("%s: %s; looking for the recording that does it", job.name, death)
     deaths = _find(pool, job, tuple(spec.id for spec in specs), death)
     if deaths:

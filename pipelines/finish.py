@@ -6,20 +6,20 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit.atomic import write_atomic
 from eventkit.errors import DamageError
 from eventkit.faults import at
+from eventkit.location import Location
 from eventkit.samples import SCHEMA_VERSION, encode_json
 from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex, manifest_digest
 from pipelines.indexes.card import data_card
 from pipelines.indexes.energon import energon_metadata
 from pipelines.indexes.wids import wids_index, wids_path
+from pipelines.put import now, put
 from pipelines.shard_task import check_fields, read_shard_receipt, write_described
 from pipelines.tar import member_offsets
 from pipelines.versions import code_versions
@@ -44,14 +44,14 @@ class _Split:
         self.offsets.append(member_offsets(sizes))
 
 
-def finish(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
+def finish(out: Location, plan: dict[str, Any]) -> dict[str, Any]:
     """Write indexes, README and manifest of a set whose shards are all there.
 
     Nothing is read but the receipts: what the indexes say was noted while the tars were written.
 
     Parameters
     ----------
-    out : Path
+    out : Path or RemotePath
     plan : dict
         See `pipelines.shard_plan.plan_shards`.
 
@@ -94,6 +94,7 @@ def finish(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
         "shards": entries,
         "clips": plan["totals"],
         "histograms": plan["histograms"],
+        "layout": plan["layout"],
         "split_rule": plan["split_rule"],
         "recordings": plan["recordings"],
         "quarantine": plan["quarantine"],
@@ -102,7 +103,7 @@ def finish(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
     manifest["files"] = files
     manifest["digest"] = manifest_digest(manifest)
     at("manifest")
-    write_atomic(out / MANIFEST, encode_json(manifest) + b"\n")
+    put(out / MANIFEST, encode_json(manifest) + b"\n")
     return manifest
 
 
@@ -120,7 +121,8 @@ def index_files(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from manifest.get("files", ())
 
 
-def _receipts(out: Path, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _receipts(out: Location, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    out = now(out)
     for part in plan["parts"]:
         receipt = read_shard_receipt(out, part.name, plan_id=plan["plan_id"])
         if receipt is None:

@@ -16,19 +16,19 @@ import fcntl
 import json
 import logging
 import os
-import platform
-import secrets
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from eventkit.atomic import machine, make_folder, runs, temporary_beside
 from eventkit.errors import LockedError, SettingsError
+from eventkit.location import Location, RemotePath
+from pipelines.holder import Holder
 from pipelines.receipts import HIDDEN, remove_temporaries
+from pipelines.remote_lock import locked_behind_url
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +38,8 @@ STALE_S = 120.0
 _CANNOT_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Who holds a lock, as it stands in the file; ``since`` is in UTC."""
-
-    host: str
-    machine: str
-    pid: int
-    since: str
-    token: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since} UTC"
-
-
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Location) -> Iterator[None]:
     """Hold the lock of ``folder`` (which is made) for the length of the block.
 
     A lock that a dead process has left is taken over, which is logged. Temporary files of processes
@@ -65,6 +51,10 @@ def locked(folder: Path) -> Iterator[None]:
         If another process holds it, or took it over: says which, since when, and when it was last
         heard of.
     """
+    if isinstance(folder, RemotePath):
+        with locked_behind_url(folder):
+            yield
+        return
     if folder.exists() and not folder.is_dir():
         msg = f"{folder}: expected a folder for --out, it is a file; choose another name"
         raise SettingsError(msg)
@@ -118,13 +108,7 @@ def _take(handle: int, folder: Path, path: Path) -> None:
 
 def _sign(handle: int) -> str:
     """Write who holds the lock; returns the token."""
-    holder = Holder(
-        host=platform.node(),
-        machine=machine(),
-        pid=os.getpid(),
-        since=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
-        token=secrets.token_hex(8),
-    )
+    holder = Holder.here()
     data = json.dumps(asdict(holder)).encode()
     os.pwrite(handle, data, 0)  # before the cut: an empty file is a free one
     os.ftruncate(handle, len(data))

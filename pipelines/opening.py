@@ -15,8 +15,10 @@ from typing import Any
 import eventkit
 from eventkit.errors import EventKitError, SettingsError
 from eventkit.events import TimeUnit
+from eventkit.location import Location
 from eventkit.preprocess import Preprocessing, preprocess
 from eventkit.readers import find_reader, readers
+from eventkit.readers.column_order import NamedColumnsError
 from eventkit.readers.fit import check_fit, unfit
 from eventkit.recording import OnError, Recording
 from eventkit.sources import Source
@@ -58,7 +60,7 @@ def for_set(read: ReadSettings, found: Discovery) -> ReadSettings:
 class _Side:
     """A file or folder of a recording, and the options that are meant for it."""
 
-    path: Path
+    path: Location
     format: str | None
     prefix: str
     given: dict[str, Any]
@@ -71,7 +73,7 @@ class _Side:
         """Return the options without those that the format has no use for, and a note on each."""
         if not any(self.given.values()):  # a look at each file of a large set takes minutes
             return self.given, []
-        reader, _ = find_reader(Source(self.path), format=self.format)
+        reader, _ = find_reader(Source(str(self.path)), format=self.format)
         left = unfit(reader, self.given, readers())
         notes = [
             f"{self.option(name)} {self.given[name]} is left out for {reader.name} ({why})"
@@ -98,20 +100,25 @@ def _open_whole(root: Path, spec: RecordingSpec, read: ReadSettings) -> Recordin
     options, notes = main.fitting()
     if rgb:
         of_rgb, more = rgb[0].fitting()
-        options |= {"rgb": rgb[0].path, "rgb_time_unit": of_rgb["time_unit"]}
+        options |= {"rgb": str(rgb[0].path), "rgb_time_unit": of_rgb["time_unit"]}
         notes += more
-    recording = eventkit.open(
-        main.path,
+    opened = partial(
+        eventkit.open,
+        str(main.path),
         on_error=read.on_error,
         sensor_size=read.sensor_size,
         format=main.format,
-        **options,
     )
+    try:
+        recording = opened(**options)
+    except NamedColumnsError:  # the order is meant for recordings that have none
+        notes.append(f"--columns {read.columns} is left out where columns have names")
+        recording = opened(**{**options, "columns": None})
     recording.notes.extend(notes)
     return recording
 
 
-def check_options(root: Path, specs: Sequence[RecordingSpec], read: ReadSettings) -> None:
+def check_options(root: Location, specs: Sequence[RecordingSpec], read: ReadSettings) -> None:
     """Refuse an option that no recording has a use for; looks no further than the first that has.
 
     Raises
@@ -132,7 +139,7 @@ def check_options(root: Path, specs: Sequence[RecordingSpec], read: ReadSettings
             return
         given = {name: v for name, v in side.given.items() if side.option(name) in useless}
         try:
-            source = Source(side.path)
+            source = Source(str(side.path))
             reader, _ = find_reader(source, format=side.format)
         except (EventKitError, OSError):  # what is wrong with it is told by the scan
             useless -= set(map(side.option, given))
@@ -150,7 +157,7 @@ def check_options(root: Path, specs: Sequence[RecordingSpec], read: ReadSettings
         raise SettingsError(msg)
 
 
-def _sides(root: Path, spec: RecordingSpec, read: ReadSettings) -> Iterator[_Side]:
+def _sides(root: Location, spec: RecordingSpec, read: ReadSettings) -> Iterator[_Side]:
     """Yield the main side, then the RGB side if there is one beside it."""
     unit = read.rgb_time_unit
     if spec.events is not None:

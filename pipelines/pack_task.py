@@ -16,11 +16,14 @@ from eventkit.clip_settings import ClipSettings
 from eventkit.clips import Clip, clip_recording
 from eventkit.errors import DamageError, EventKitError
 from eventkit.ledger import Ledger
+from eventkit.location import Location, location
 from eventkit.packs import SHARD_BYTES, ClipRecord, PackWriter
 from eventkit.survey import lay_out
 from pipelines.datasets.discover import RecordingSpec
+from pipelines.fetch import at_hand
 from pipelines.opening import ReadSettings, open_spec
 from pipelines.plan import pack_file, read_list
+from pipelines.put import bring, workplace
 from pipelines.receipts import (
     describe_tree,
     read_receipt,
@@ -69,22 +72,33 @@ def convert_pack(job: PackJob) -> dict[str, Any]:
     already (a long one), the pack is begun again without it, so the bytes do not depend on where
     it broke.
     """
-    listed = pack_file(Path(job.store), job.name)
+    store = location(job.store)
+    listed = pack_file(store, job.name)
     with in_turn(listed):
-        done = read_receipt(Path(job.store), job.name, plan_id=job.plan_id)
-        return _convert(job, load_entries(listed)) if done is None else done
-
-
-def _convert(job: PackJob, entries: list[tuple[RecordingSpec, dict[str, Any]]]) -> dict[str, Any]:
-    store = Path(job.store)
-    broken = dict(job.set_aside)
-    while True:
-        folder = store / f"{job.name}.zarr"
+        done = read_receipt(store, job.name, plan_id=job.plan_id)
+        if done is not None:
+            return done
         withdraw_receipt(store, job.name)
+        with workplace(store) as here:
+            content = _convert(job, here, load_entries(listed))
+            bring(here, store, content["files"], below=f"{job.name}.zarr")
+        write_receipt(store, job.name, content)
+    folder = store / f"{job.name}.zarr"
+    logger.info("%s: %d clips, %d set aside", folder, content["clips"], len(content["quarantine"]))
+    return content
+
+
+def _convert(
+    job: PackJob, here: Path, entries: list[tuple[RecordingSpec, dict[str, Any]]]
+) -> dict[str, Any]:
+    """Write the files of a pack below ``here``; returns what its receipt says."""
+    broken = dict(job.set_aside)
+    folder = here / f"{job.name}.zarr"
+    while True:
         shutil.rmtree(folder, ignore_errors=True)
         try:
             if job.loan is not None and job.loan.same is not None and not broken:
-                content = link_pack(job.loan, store=store, name=job.name, plan_id=job.plan_id)
+                content = link_pack(job.loan, store=here, name=job.name, plan_id=job.plan_id)
             else:
                 content = _write_pack(job, folder, entries, broken)
             break
@@ -95,25 +109,23 @@ def _convert(job: PackJob, entries: list[tuple[RecordingSpec, dict[str, Any]]]) 
                 raise
             logger.warning("%s: %s; its recordings are converted", folder, err)
             job = replace(job, loan=None)
-    content["files"] = describe_tree(folder, relative_to=store) if folder.exists() else []
+    content["files"] = describe_tree(folder, relative_to=here) if folder.exists() else []
     content["quarantine"] = [
         {"recording": name, "stage": "convert", **fault} for name, fault in sorted(broken.items())
     ]
-    write_receipt(store, job.name, content)
-    logger.info("%s: %d clips, %d set aside", folder, content["clips"], len(broken))
     return content
 
 
 def decode_recordings(job: PackJob, recordings: tuple[str, ...]) -> None:
     """Decode recordings of a pack as they are converted, only to see whether they can be."""
-    for spec, scan in load_entries(pack_file(Path(job.store), job.name)):
+    for spec, scan in load_entries(pack_file(location(job.store), job.name)):
         if spec.id in recordings:
             with suppress(RecordingFailed):  # that is told when the pack is converted
                 for _ in recording_clips(job, spec, scan):
                     pass
 
 
-def load_entries(path: Path) -> list[tuple[RecordingSpec, dict[str, Any]]]:
+def load_entries(path: Location) -> list[tuple[RecordingSpec, dict[str, Any]]]:
     """Return the recordings of a pack, each with what the scan found."""
     return [(RecordingSpec(**e["spec"]), e["scan"]) for e in read_list(path)]
 
@@ -190,18 +202,14 @@ def _write_pack(
 
 def recording_clips(job: PackJob, spec: RecordingSpec, scan: dict[str, Any]) -> Iterator[Clip]:
     """Yield the clips of one recording; what goes wrong becomes `RecordingFailed`."""
-    root = Path(job.root)
-    try:
-        recording = open_spec(root, spec, job.read)
-        found = lay_out(
-            recording,
-            job.clip,
-            event_range=tuple(scan["event_range"]) if scan["event_range"] else None,
-            ledger=Ledger(),
-        )
-        yield from clip_recording(recording, job.clip, surveyed=found)
-    except (EventKitError, OSError) as err:
-        raise RecordingFailed(spec.id, fault_of(err, root, spec)) from err
+    span = tuple(scan["event_range"]) if scan["event_range"] else None
+    with at_hand(location(job.root), spec) as root:
+        try:
+            recording = open_spec(root, spec, job.read)
+            found = lay_out(recording, job.clip, event_range=span, ledger=Ledger())
+            yield from clip_recording(recording, job.clip, surveyed=found)
+        except (EventKitError, OSError) as err:
+            raise RecordingFailed(spec.id, fault_of(err, root, spec)) from err
 
 
 def _clip_facts(spec: RecordingSpec, scan: dict[str, Any]) -> dict[str, Any]:

@@ -11,18 +11,18 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from eventkit.atomic import write_atomic
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import DamageError, SettingsError
-from eventkit.pack_reader import check_version
+from eventkit.location import Location
+from eventkit.pack_layout import check_version
 from eventkit.samples import encode_json
 from eventkit.store import STORE_VERSION
 from pipelines.datasets.discover import Discovery, RecordingSpec
 from pipelines.datasets.spec import splits_of
 from pipelines.opening import ReadSettings
+from pipelines.put import put
 from pipelines.receipts import HIDDEN, PLAN, hash_file, read_plan, write_plan
 from pipelines.scan import raw_clip_bytes
 
@@ -47,7 +47,7 @@ def plan_id(settings: dict[str, Any], found: Discovery, scans: list[dict[str, An
 
 
 def freeze(
-    store: Path, settings: dict[str, Any], found: Discovery, scans: list[dict[str, Any]]
+    store: Location, settings: dict[str, Any], found: Discovery, scans: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Write the plan, or check that the one that is there is the same.
 
@@ -87,7 +87,7 @@ def replaceable(
     return not plan["packs"] and not same
 
 
-def refuse_other_settings(store: Path, plan: dict[str, Any], settings: dict[str, Any]) -> None:
+def refuse_other_settings(store: Location, plan: dict[str, Any], settings: dict[str, Any]) -> None:
     """Refuse to work on a store of other settings; asked before anything is read.
 
     A plan without packs, of which everything was set aside, binds nobody.
@@ -109,7 +109,7 @@ def refuse_other_settings(store: Path, plan: dict[str, Any], settings: dict[str,
 
 
 def refuse_other_inputs(
-    store: Path,
+    store: Location,
     plan: dict[str, Any],
     settings: dict[str, Any],
     found: Discovery,
@@ -140,12 +140,12 @@ def differing_settings(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def pack_file(store: Path, name: str) -> Path:
+def pack_file(store: Location, name: str) -> Location:
     """Where the recordings of a pack are listed."""
     return store / HIDDEN / "packs" / f"{name}.json"
 
 
-def read_list(path: Path) -> list[dict[str, Any]]:
+def read_list(path: Location) -> list[dict[str, Any]]:
     """Return what `write_packs` wrote of a pack: spec and scan of each recording.
 
     Raises
@@ -165,7 +165,7 @@ def read_list(path: Path) -> list[dict[str, Any]]:
 
 
 def write_packs(
-    store: Path, specs: Sequence[RecordingSpec], scans: list[dict[str, Any]], *, first: int = 0
+    store: Location, specs: Sequence[RecordingSpec], scans: list[dict[str, Any]], *, first: int = 0
 ) -> list[dict[str, Any]]:
     """Write which pack holds which recording, from number ``first`` on; faulty ones get no place.
 
@@ -179,7 +179,7 @@ def write_packs(
         name = f"pack-{number:05d}"
         entries = [{"spec": asdict(spec), "scan": scan} for spec, scan in members]
         data = encode_json(entries)
-        write_atomic(pack_file(store, name), data)
+        put(pack_file(store, name), data)
         pack = {
             "name": name,
             "recordings": len(entries),
@@ -191,7 +191,10 @@ def write_packs(
 
 
 def _mend_lists(
-    store: Path, plan: dict[str, Any], specs: Sequence[RecordingSpec], scans: list[dict[str, Any]]
+    store: Location,
+    plan: dict[str, Any],
+    specs: Sequence[RecordingSpec],
+    scans: list[dict[str, Any]],
 ) -> None:
     """Write lists of packs anew that were lost or damaged since.
 
@@ -211,7 +214,7 @@ def _mend_lists(
         raise DamageError(msg)
 
 
-def _list_is_whole(store: Path, pack: dict[str, Any]) -> bool:
+def _list_is_whole(store: Location, pack: dict[str, Any]) -> bool:
     file = pack_file(store, pack["name"])
     return file.is_file() and hash_file(file) == pack.get("sha256", hash_file(file))
 
@@ -280,7 +283,7 @@ def inputs_digest(scans: list[dict[str, Any]]) -> str:
 
 
 def other_plan(
-    store: Path,
+    store: Location,
     old: dict[str, Any],
     settings: dict[str, Any],
     scans: list[dict[str, Any]],
@@ -297,7 +300,7 @@ def other_plan(
     return SettingsError(msg)
 
 
-def _changes(store: Path, plan: dict[str, Any], scans: list[dict[str, Any]]) -> str:
+def _changes(store: Location, plan: dict[str, Any], scans: list[dict[str, Any]]) -> str:
     """Return how many recordings came, went and changed, and the first of each."""
     whole = (pack_file(store, p["name"]) for p in plan["packs"] if _list_is_whole(store, p))
     lists = [json.loads(file.read_bytes()) for file in whole]

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from eventkit.atomic import write_atomic
 from eventkit.errors import SettingsError
+from eventkit.location import Location
 from eventkit.samples import encode_json
 from pipelines.datasets.discover import Discovery, RecordingSpec
 from pipelines.datasets.files import stem_of
@@ -31,6 +30,7 @@ from pipelines.plan import (
     scan_quarantine,
     write_packs,
 )
+from pipelines.put import put, take_away
 from pipelines.receipts import HIDDEN, read_json, receipt_path, write_plan
 from pipelines.scan import death_fault
 
@@ -45,7 +45,7 @@ class TooManyBadError(SettingsError):
     exit_code = 3
 
 
-def quarantined(store: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+def quarantined(store: Location, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what the scan and the finished packs set aside, sorted by recording.
 
     Returns
@@ -68,7 +68,7 @@ def quarantined(store: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _of_packs(
-    store: Path, plan: Mapping[str, Any], retried: Mapping[str, Any]
+    store: Location, plan: Mapping[str, Any], retried: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield what packs left out, but for recordings that were looked at again since."""
     for pack in plan["packs"]:
@@ -81,7 +81,7 @@ def _of_packs(
                 yield {**entry, "files": files.get(entry["recording"], [])}
 
 
-def _inputs(store: Path, pack: str) -> dict[str, list[dict[str, str]]]:
+def _inputs(store: Location, pack: str) -> dict[str, list[dict[str, str]]]:
     return {e["spec"]["id"]: _hashes(e["scan"]) for e in read_list(pack_file(store, pack))}
 
 
@@ -89,17 +89,17 @@ def _hashes(scan: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"path": file["path"], "sha256": file["sha256"]} for file in scan["files"]]
 
 
-def collect_quarantine(store: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+def collect_quarantine(store: Location, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Write ``quarantine.jsonl``, a line an entry of `quarantined`, and return them."""
     bad = quarantined(store, plan)
     path = store / QUARANTINE
     data = b"".join(encode_json(entry) + b"\n" for entry in bad)
     if not path.is_file() or path.read_bytes() != data:
-        write_atomic(path, data)
+        put(path, data)
     return bad
 
 
-def check_max_bad(store: Path, bad: int, total: int, *, max_bad: float) -> None:
+def check_max_bad(store: Location, bad: int, total: int, *, max_bad: float) -> None:
     """Refuse a store with more bad recordings than ``max_bad`` percent; no shards are made of it.
 
     Raises
@@ -108,9 +108,9 @@ def check_max_bad(store: Path, bad: int, total: int, *, max_bad: float) -> None:
     """
     mark = store / _TOO_MANY
     if not total or 100 * bad / total <= max_bad:
-        mark.unlink(missing_ok=True)
+        take_away(mark)
         return
-    write_atomic(mark, encode_json({"bad": bad, "total": total, "max_bad": max_bad}))
+    put(mark, encode_json({"bad": bad, "total": total, "max_bad": max_bad}))
     msg = (
         f"{bad} of {total} recordings are bad, more than --max-bad {max_bad:g}%; "
         f"{store / QUARANTINE} says why; mend them and add --retry-quarantined, or allow more"
@@ -118,7 +118,7 @@ def check_max_bad(store: Path, bad: int, total: int, *, max_bad: float) -> None:
     raise TooManyBadError(msg)
 
 
-def too_many_bad(store: Path) -> str | None:
+def too_many_bad(store: Location) -> str | None:
     """Return why a store is refused, in words, or None."""
     mark = read_json(store / _TOO_MANY)
     if mark is None:
@@ -140,7 +140,7 @@ class _Try:
 
 
 def revise(
-    store: Path,
+    store: Location,
     plan: dict[str, Any],
     settings: dict[str, Any],
     found: Discovery,
@@ -155,7 +155,7 @@ def revise(
 
     Parameters
     ----------
-    store : Path
+    store : Location
     plan : dict
         As it is.
     settings, found, scans
@@ -195,7 +195,7 @@ def revise(
 
 
 def _revision(
-    store: Path, plan: dict[str, Any], judged: Iterable[str], packs: list[dict[str, Any]]
+    store: Location, plan: dict[str, Any], judged: Iterable[str], packs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return its number, and how often and where each recording was looked at again."""
     old = plan.get("revision", {"number": 0, "retried": {}})
@@ -212,7 +212,7 @@ def _revision(
 
 
 def _set_aside(
-    store: Path,
+    store: Location,
     plan: dict[str, Any],
     bad: Mapping[str, Any],
     settings: dict[str, Any],

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eventkit.atomic import TEMPORARY, remove, sync, sync_folder, write_atomic
+from eventkit.atomic import TEMPORARY, remove, sync, sync_folder
 from eventkit.errors import DamageError
 from eventkit.faults import at
+from eventkit.location import Location
 from eventkit.samples import encode_json
 from eventkit.shards import manifest_digest
+from pipelines.put import put, put_unless_there, take_away
+
+logger = logging.getLogger(__name__)
 
 HIDDEN = ".eventkit"
 PLAN = f"{HIDDEN}/plan.json"
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Location) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -53,27 +58,33 @@ def describe_tree(folder: Path, *, relative_to: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def receipt_path(folder: Path, unit: str) -> Path:
+def receipt_path(folder: Location, unit: str) -> Location:
     """Where the receipt of a unit stands."""
     return folder / HIDDEN / "receipts" / f"{unit}.json"
 
 
-def write_receipt(folder: Path, unit: str, content: dict[str, Any]) -> None:
-    """Commit a unit."""
+def write_receipt(folder: Location, unit: str, content: dict[str, Any]) -> None:
+    """Commit a unit.
+
+    Two that made the same unit at a time behind a URL wrote the same bytes. If they did not, as
+    one of them met a fault, the receipt is that of the files that were put last.
+    """
+    path = receipt_path(folder, unit)
     at("receipt")
-    write_atomic(receipt_path(folder, unit), sealed(content))
+    if not put_unless_there(path, sealed(content)):
+        logger.warning(
+            "%s: made twice at a time, with differing results; the later one counts", path
+        )
+        put(path, sealed(content))
     at("done")
 
 
-def withdraw_receipt(folder: Path, unit: str) -> None:
+def withdraw_receipt(folder: Location, unit: str) -> None:
     """Say, durably, that a unit is not there; before its files are touched."""
-    path = receipt_path(folder, unit)
-    if path.exists():
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    take_away(receipt_path(folder, unit))
 
 
-def read_receipt(folder: Path, unit: str, *, plan_id: str) -> dict[str, Any] | None:
+def read_receipt(folder: Location, unit: str, *, plan_id: str) -> dict[str, Any] | None:
     """Return the receipt of a unit of this plan whose files are all there at their size."""
     content = read_json(receipt_path(folder, unit))
     if content is None or content.get("plan_id") != plan_id or not seal_holds(content):
@@ -81,7 +92,7 @@ def read_receipt(folder: Path, unit: str, *, plan_id: str) -> dict[str, Any] | N
     return content if _sizes_agree(folder, content.get("files", [])) else None
 
 
-def read_plan(folder: Path) -> dict[str, Any] | None:
+def read_plan(folder: Location) -> dict[str, Any] | None:
     """Return the plan of a folder, None if it has none.
 
     Raises
@@ -97,9 +108,9 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     return plan
 
 
-def write_plan(folder: Path, plan: dict[str, Any]) -> None:
+def write_plan(folder: Location, plan: dict[str, Any]) -> None:
     """Write the plan of a folder."""
-    write_atomic(folder / PLAN, sealed(plan))
+    put(folder / PLAN, sealed(plan))
 
 
 def sealed(content: dict[str, Any]) -> bytes:
@@ -113,7 +124,7 @@ def seal_holds(content: dict[str, Any]) -> bool:
     return bool(content.get("digest", digest) == digest)
 
 
-def _sizes_agree(folder: Path, files: Iterable[dict[str, Any]]) -> bool:
+def _sizes_agree(folder: Location, files: Iterable[dict[str, Any]]) -> bool:
     for entry in files:
         try:
             if (folder / entry["path"]).stat().st_size != entry["bytes"]:
@@ -123,7 +134,7 @@ def _sizes_agree(folder: Path, files: Iterable[dict[str, Any]]) -> bool:
     return True
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Location) -> dict[str, Any] | None:
     """Return a JSON object, or None where there is none or it is damaged."""
     try:
         content = json.loads(path.read_bytes())

@@ -24,7 +24,7 @@ import numpy as np
 from eventkit.cli.text import counted
 from eventkit.clips import Clip
 from eventkit.errors import DamageError, MissingDataError, SettingsError
-from eventkit.pack_reader import check_version
+from eventkit.pack_layout import check_version
 from eventkit.samples import encode_json
 from eventkit.store import STORE_VERSION, Pack, StoredClip
 from pipelines.datasets.discover import RecordingSpec

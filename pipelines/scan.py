@@ -19,6 +19,7 @@ import numpy as np
 
 from eventkit.clip_settings import ClipSettings, stored_form
 from eventkit.errors import EventKitError, FormatError
+from eventkit.location import Location, ObjectStatus, location
 from eventkit.preprocess import preprocess
 from eventkit.recording import Recording
 from eventkit.samples import encode_json
@@ -27,11 +28,12 @@ from pipelines.datasets.discover import RecordingSpec
 from pipelines.datasets.tonic_samples import describe_sample, sample_files
 from pipelines.datasets.tonic_sets import is_sample
 from pipelines.executors import Death, Pool
+from pipelines.fetch import at_hand
 from pipelines.opening import ReadSettings, open_spec
 from pipelines.progress import progress
-from pipelines.receipts import HIDDEN, hash_file
+from pipelines.receipts import hash_file
 from pipelines.scan_log import SCAN_FILE as SCAN_FILE
-from pipelines.scan_log import kept_scans, put_in_order, scan_line
+from pipelines.scan_log import kept_scans, noting, put_in_order, scan_line
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +50,11 @@ class ScanJob:
     read: ReadSettings
 
 
-def input_files(root: Path, spec: RecordingSpec) -> list[Path]:
+def input_files(root: Location, spec: RecordingSpec) -> list[Location]:
     """Return every file a recording consists of, sorted."""
     if spec.events is not None and is_sample(spec.events):
         return sample_files(root, spec.events)
-    found: list[Path] = []
+    found: list[Location] = []
     for side in (spec.events, spec.rgb):
         if side is None:
             continue
@@ -63,15 +65,15 @@ def input_files(root: Path, spec: RecordingSpec) -> list[Path]:
 
 def scan_recording(job: ScanJob) -> dict[str, Any]:
     """Look at one recording; never raises for what is wrong with it."""
-    root = Path(job.root)
     result: dict[str, Any] = {"id": job.spec.id, "files": [], "fault": None}
-    try:
-        result["files"] = _describe_files(root, job.spec)
-        _refuse_empty(root, result["files"])
-        recording = open_spec(root, job.spec, job.read)
-        result.update(_facts(recording, survey(recording, job.clip), job.clip))
-    except (EventKitError, OSError) as err:
-        result["fault"] = fault_of(err, root, job.spec)
+    with at_hand(location(job.root), job.spec) as root:
+        try:
+            result["files"] = _describe_files(root, job.spec)
+            _refuse_empty(root, result["files"])
+            recording = open_spec(root, job.spec, job.read)
+            result.update(_facts(recording, survey(recording, job.clip), job.clip))
+        except (EventKitError, OSError) as err:
+            result["fault"] = fault_of(err, root, job.spec)
     return result
 
 
@@ -79,11 +81,9 @@ def set_aside(job: ScanJob, death: Death) -> dict[str, Any]:
     """Return the result for a recording that takes the process of its scan down."""
     # What tonic makes of a sample is known by decoding it, which is what ended the process.
     untold = is_sample(job.spec.events)
-    return {
-        "id": job.spec.id,
-        "files": [] if untold else _describe_files(Path(job.root), job.spec),
-        "fault": death_fault(job.spec, death),
-    }
+    with at_hand(location(job.root), job.spec) as root:
+        files = [] if untold else _describe_files(root, job.spec)
+    return {"id": job.spec.id, "files": files, "fault": death_fault(job.spec, death)}
 
 
 def _describe_files(root: Path, spec: RecordingSpec) -> list[dict[str, Any]]:
@@ -230,18 +230,20 @@ def raise_fault(fault: dict[str, Any]) -> NoReturn:
 
 def scan_all(
     jobs: list[ScanJob],
-    store: Path,
+    store: Location,
     pool: Pool,
     *,
     strict: bool = False,
     again: Collection[str] = (),
-    reuse: Path | None = None,
+    reuse: Location | None = None,
+    root: Location | None = None,
 ) -> list[dict[str, Any]]:
     """Scan every recording, taking results of an earlier scan where nothing changed.
 
     With ``strict`` the first recording that cannot be used is raised at once. Recordings of the
     ids in ``again`` are looked at whether they changed or not: a decoder may have been mended.
-    ``reuse`` is another store whose scan counts as an earlier one.
+    ``reuse`` is another store whose scan counts as an earlier one, ``root`` the folder of the jobs
+    as it was listed.
 
     Returns
     -------
@@ -250,7 +252,7 @@ def scan_all(
     """
     kept = kept_scans(store)
     known = {**kept_scans(reuse), **kept}
-    stamps = {job.spec.id: stamp_of(job) for job in jobs}
+    stamps = {job.spec.id: stamp_of(job, root or location(job.root)) for job in jobs}
     results = {
         job.spec.id: known[stamps[job.spec.id]]
         for job in jobs
@@ -259,15 +261,10 @@ def scan_all(
     todo = [job for job in jobs if job.spec.id not in results]
     logger.info("scan: %d recordings, %d known from before", len(jobs), len(results))
     if todo:
-        (store / HIDDEN).mkdir(parents=True, exist_ok=True)
-        with (
-            (store / SCAN_FILE).open("ab") as log,
-            progress("scan", len(todo), "recordings") as bar,
-        ):
+        with noting(store) as note, progress("scan", len(todo), "recordings") as bar:
             for job, result in pool.run(scan_recording, todo, died=set_aside):
                 results[job.spec.id] = result
-                log.write(scan_line(stamps[job.spec.id], result))
-                log.flush()
+                note(scan_line(stamps[job.spec.id], result))
                 bar.advance(1)
                 if strict and result["fault"] is not None:
                     raise_fault(result["fault"])
@@ -279,16 +276,23 @@ def scan_all(
     return scans
 
 
-def stamp_of(job: ScanJob) -> str:
-    """Return what a result depends on: settings, names, sizes and times of change."""
-    root = Path(job.root)
+def stamp_of(job: ScanJob, root: Location) -> str:
+    """Return what a result depends on: settings, names, sizes and times of change.
+
+    ``root`` is that of the job, behind a URL best as it was listed.
+    """
     try:
-        states = [
-            (p.relative_to(root).as_posix(), (s := p.stat()).st_size, s.st_mtime_ns)
-            for p in input_files(root, job.spec)
-        ]
+        states = [(p.relative_to(root).as_posix(), *_state(p)) for p in input_files(root, job.spec)]
     except OSError as err:
         states = [(str(err), 0, 0)]
     # Several recordings may share a file.
     spec = [job.spec.id, job.spec.start_us, job.spec.stop_us]
     return encode_json([spec, states, asdict(job.clip), asdict(job.read)]).decode()
+
+
+def _state(path: Location) -> tuple[int, int | str]:
+    """Return size, and what changes when the content does."""
+    status = path.stat()
+    if isinstance(status, ObjectStatus):
+        return status.st_size, status.version
+    return status.st_size, status.st_mtime_ns

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from eventkit.cli.text import counted
 from eventkit.errors import SettingsError
+from eventkit.location import Location
 from pipelines.scan import SCAN_FILE
 
 # Other reasons are words that are no events: triggers, padding, time words, overflow markers.
@@ -22,14 +22,14 @@ _NUMBER = re.compile(r"\d[\d.,e+-]*")
 _MOST = 5
 
 
-def scan_notes(scans: Sequence[Mapping[str, Any]], store: Path) -> list[str]:
+def scan_notes(scans: Sequence[Mapping[str, Any]], store: Location) -> list[str]:
     """Return a sentence for each kind of loss, repair, damage and assumption.
 
     Parameters
     ----------
     scans : sequence of dict
         See `pipelines.scan.scan_all`; those with a fault were set aside and are told elsewhere.
-    store : Path
+    store : Location
         Of the scan, which has what stands behind the numbers.
     """
     used = [scan for scan in scans if scan["fault"] is None]

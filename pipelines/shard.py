@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from eventkit.atomic import sync_folder
 from eventkit.errors import MissingDataError, SettingsError
+from eventkit.location import Location, lies_in, location
 from eventkit.shards import MANIFEST
 from eventkit.store import Store, open_store
 from pipelines.executors import RunSettings, Site, open_pool
@@ -15,8 +14,9 @@ from pipelines.kinds import refuse_kind
 from pipelines.lock import locked
 from pipelines.origin import note_origin
 from pipelines.progress import progress
+from pipelines.put import now, take_away
 from pipelines.quarantine import too_many_bad
-from pipelines.receipts import HIDDEN, hash_file, read_json
+from pipelines.receipts import PLAN, hash_file, read_json
 from pipelines.shard_plan import freeze_shards, plan_shards
 from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
@@ -24,7 +24,7 @@ from pipelines.shard_task import ShardJob, write_shard
 
 
 def shard_store(
-    store: Path, out: Path, *, settings: ShardSettings, run: RunSettings
+    store: Location, out: Location, *, settings: ShardSettings, run: RunSettings
 ) -> tuple[dict[str, Any], bool]:
     """Zarr store to shards: plan, shard, finish.
 
@@ -52,13 +52,12 @@ def shard_store(
         if ready is not None:
             return ready, True
         # Never a manifest over a set that is in the making.
-        (out / MANIFEST).unlink(missing_ok=True)
-        sync_folder(out)
+        take_away(out / MANIFEST)
         _run(out, plan, SampleMaker.of_plan(store, plan, settings), run)
         return finish(out, plan), False
 
 
-def check_shardable(store: Path, out: Path) -> Store:
+def check_shardable(store: Location, out: Location) -> Store:
     """Open a store to be sharded; refuses what `shard_store` refuses before it plans."""
     refuse_kind(store, "shards", cure="give the folder that `eventkit convert` made")
     refuse_kind(out, "store", cure="choose another --out")
@@ -70,18 +69,18 @@ def check_shardable(store: Path, out: Path) -> Store:
     if not len(opened):
         msg = f"{store}: expected clips, the store holds none; see its .eventkit/quarantine.jsonl"
         raise MissingDataError(msg)
-    if out.resolve().is_relative_to(store.resolve()):
+    if lies_in(out.resolve(), store.resolve()):
         msg = f"--out {out} lies inside the store {store}; choose another --out"
         raise SettingsError(msg)
     return opened
 
 
-def _run(out: Path, plan: dict[str, Any], maker: SampleMaker, run: RunSettings) -> None:
+def _run(out: Location, plan: dict[str, Any], maker: SampleMaker, run: RunSettings) -> None:
     """Write every shard; jobs are made as they are taken, results are names."""
     parts = plan["parts"]
     folder = out.resolve()
     jobs = (ShardJob(out=str(folder), name=p.name, clips=p.clips(), maker=maker) for p in parts)
-    site = Site(folder=folder, inputs=(Path(maker.store) / HIDDEN / "plan.json",))
+    site = Site(folder=folder, inputs=(location(maker.store) / PLAN,))
     with (
         open_pool(run.executor, workers=run.workers, tasks=len(parts), site=site) as pool,
         progress("shard", sum(len(part) for part in parts), "samples") as bar,
@@ -90,11 +89,12 @@ def _run(out: Path, plan: dict[str, Any], maker: SampleMaker, run: RunSettings) 
             bar.advance(len(job.clips))
 
 
-def _finished(out: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
+def _finished(out: Location, plan: dict[str, Any]) -> dict[str, Any] | None:
     """Return the manifest if the set is complete: files at their size, the small ones unchanged."""
     manifest = read_json(out / MANIFEST)
     if manifest is None or manifest.get("plan_id") != plan["plan_id"]:
         return None
+    out = now(out)
     for entry in listed_files(manifest):
         file = out / entry["path"]
         if not file.is_file() or file.stat().st_size != entry["bytes"]:

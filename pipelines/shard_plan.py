@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import SettingsError
+from eventkit.location import Location
 from eventkit.samples import encode_json, sample_key
 from eventkit.store import Store
 from pipelines.plan import differing_settings
 from pipelines.quarantine import quarantined
-from pipelines.receipts import HIDDEN, read_json, read_plan, receipt_path, write_plan
+from pipelines.receipts import PLAN, read_json, read_plan, receipt_path, write_plan
 from pipelines.shard_count import count_shards
 from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
@@ -73,14 +73,14 @@ class Part:
         return self.order.clips(self.start, self.stop)
 
 
-def plan_shards(store: Store, settings: ShardSettings, *, out: Path) -> dict[str, Any]:
+def plan_shards(store: Store, settings: ShardSettings, *, out: Location) -> dict[str, Any]:
     """Decide which clip goes where.
 
     Samples of a split are sorted by a hash of seed, recording and clip, so that sequential readers
     see mixed classes, and cut into shards that differ by at most one sample. How many shards a
     split has is kept in the plan of ``out`` and not worked out again by a later run.
     """
-    converted = json.loads((store.path / HIDDEN / "plan.json").read_bytes())
+    converted = json.loads((store.path / PLAN).read_bytes())
     if settings.with_diffs and not converted["settings"]["diffs"]:
         msg = f"{store.path} was converted with --no-diffs; convert anew, or drop --with-diffs"
         raise SettingsError(msg)
@@ -107,7 +107,7 @@ def plan_shards(store: Store, settings: ShardSettings, *, out: Path) -> dict[str
     return plan
 
 
-def _counts(out: Path, orders: dict[str, Order], maker: SampleMaker) -> dict[str, int]:
+def _counts(out: Location, orders: dict[str, Order], maker: SampleMaker) -> dict[str, int]:
     """Return split -> number of shards, from the plan that is there where it is this one."""
     old = read_plan(out) or {}
     if old.get("plan_id") == maker.plan_id and set(old.get("counts", ())) == set(orders):
@@ -159,7 +159,7 @@ def _estimate(order: Order, maker: SampleMaker) -> int:
     return sum(sizes) * len(order) // len(sizes)
 
 
-def _store_totals(store: Path, plan: dict[str, Any]) -> dict[str, Any]:
+def _store_totals(store: Location, plan: dict[str, Any]) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     receipts = [read_json(receipt_path(store, pack["name"])) or {} for pack in plan["packs"]]
@@ -171,13 +171,14 @@ def _store_totals(store: Path, plan: dict[str, Any]) -> dict[str, Any]:
     return {
         "totals": {**dict(sorted(totals.items())), "dropped": dict(sorted(dropped.items()))},
         "histograms": total(receipts).histograms(),
+        "layout": plan["layout"],
         "split_rule": plan["split_rule"],
         "recordings": plan["recordings"],
         "quarantine": listed,
     }
 
 
-def freeze_shards(out: Path, plan: dict[str, Any]) -> None:
+def freeze_shards(out: Location, plan: dict[str, Any]) -> None:
     """Write the plan, or refuse a folder that belongs to another one."""
     refuse_other_shards(out, plan)
     if read_plan(out) is None:
@@ -185,7 +186,7 @@ def freeze_shards(out: Path, plan: dict[str, Any]) -> None:
         write_plan(out, kept)
 
 
-def refuse_other_shards(out: Path, plan: dict[str, Any]) -> None:
+def refuse_other_shards(out: Location, plan: dict[str, Any]) -> None:
     """Refuse a folder that belongs to another plan.
 
     Raises

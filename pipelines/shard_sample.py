@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
+from eventkit.location import Location, location
 from eventkit.samples import Sample, decode_images, encode_png, encode_sample, sample_key
 from eventkit.store import Pack, StoredClip
 from pipelines.shard_settings import ShardSettings
@@ -30,7 +31,7 @@ class SampleMaker:
     mass: str
 
     @classmethod
-    def of_plan(cls, store: Path, plan: dict[str, Any], settings: ShardSettings) -> SampleMaker:
+    def of_plan(cls, store: Location, plan: dict[str, Any], settings: ShardSettings) -> SampleMaker:
         """Return the maker of a plan of shards."""
         decisive = plan["settings"]
         representation = decisive["representation"]
@@ -47,9 +48,8 @@ class SampleMaker:
 
     def sample(self, pack: str, number: int) -> Sample:
         """Return the sample of one clip."""
-        path = Path(self.store) / f"{pack}.zarr"
-        stat = (path / "zarr.json").stat()
-        opened = _open_pack(path, stamp=(self.plan_id, stat.st_ino, stat.st_mtime_ns))
+        path = location(self.store) / f"{pack}.zarr"
+        opened = _open_pack(path, stamp=(self.plan_id, *_stamp(path)))
         clip = opened.clip(number, with_diffs=self.settings.with_diffs)
         key = sample_key(clip.facts["recording"], clip.facts["clip"])
         return make_sample(clip, key, self)
@@ -64,8 +64,16 @@ class SampleMaker:
         return sum(BLOCK + -(-len(data) // BLOCK) * BLOCK for data in members.values())
 
 
+def _stamp(path: Location) -> tuple[int, ...]:
+    """Return what tells a pack from one that was written anew; behind a URL the plan alone does."""
+    if not isinstance(path, Path):
+        return ()
+    status = (path / "zarr.json").stat()
+    return status.st_ino, status.st_mtime_ns
+
+
 @lru_cache(maxsize=128)
-def _open_pack(path: Path, *, stamp: tuple[Any, ...]) -> Pack:
+def _open_pack(path: Location, *, stamp: tuple[Any, ...]) -> Pack:
     """Open a pack; kept, since the clips of a shard come from everywhere and opening takes 10 ms.
 
     A pack that was written anew has another stamp.

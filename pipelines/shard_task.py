@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit.atomic import committed, make_folder, write_atomic
 from eventkit.errors import SettingsError
+from eventkit.location import Location, location
 from pipelines.indexes.dali import dali_index, dali_path
 from pipelines.indexes.energon import energon_index, energon_path
+from pipelines.put import building, put
 from pipelines.receipts import read_receipt, withdraw_receipt, write_receipt
 from pipelines.shard_sample import SampleMaker
 from pipelines.tar import HASHES, TarWriter, member_offsets
@@ -37,18 +37,17 @@ class ShardJob:
 
 def write_shard(job: ShardJob) -> str:
     """Write one shard and its indexes; returns its name. A finished shard is left as it is."""
-    out = Path(job.out)
+    out = location(job.out)
     if read_shard_receipt(out, job.name, plan_id=job.maker.plan_id) is not None:
         return job.name
     path = out / job.name
     withdraw_receipt(out, unit_of(job.name))
-    make_folder(path.parent)
     keys: list[str] = []
     labels: list[int] = []
     sizes: list[list[int]] = []
     fields: list[str] = []
     hashes = (*HASHES, "md5") if job.maker.settings.md5 else HASHES
-    with committed(path) as temporary, temporary.open("wb") as file:
+    with building(path) as temporary, temporary.open("wb") as file:
         tar = TarWriter(file, hashes=hashes)
         for pack, number in job.clips:
             sample = job.maker.sample(pack, number)
@@ -78,7 +77,7 @@ def write_shard(job: ShardJob) -> str:
     return job.name
 
 
-def read_shard_receipt(out: Path, name: str, *, plan_id: str) -> dict[str, Any] | None:
+def read_shard_receipt(out: Location, name: str, *, plan_id: str) -> dict[str, Any] | None:
     """Return the receipt of a finished shard of this plan, None if there is none."""
     return read_receipt(out, unit_of(name), plan_id=plan_id)
 
@@ -105,7 +104,7 @@ def unit_of(name: str) -> str:
 
 
 def _write_indexes(
-    out: Path, name: str, keys: list[str], fields: list[str], sizes: NDArray[np.int64]
+    out: Location, name: str, keys: list[str], fields: list[str], sizes: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
     """Write the indexes that lie beside one tar; returns path, bytes and sha256 of each."""
     offsets = member_offsets(sizes)
@@ -116,7 +115,7 @@ def _write_indexes(
     return [write_described(out, path, data) for path, data in contents.items()]
 
 
-def write_described(out: Path, path: str, data: bytes) -> dict[str, Any]:
+def write_described(out: Location, path: str, data: bytes) -> dict[str, Any]:
     """Write a file of a set; returns path, bytes and sha256."""
-    write_atomic(out / path, data)
+    put(out / path, data)
     return {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from eventkit.errors import MissingDataError, SettingsError
+from eventkit.location import Location, RemotePath
 from pipelines.datasets.faults import Refuse, SetFault, at_once
 from pipelines.datasets.files import Pair, find_pairs, stem_of
 from pipelines.datasets.lists import class_names, find_lists, read_list
@@ -40,7 +41,7 @@ _SPLIT_FOLDERS = {
 
 
 def discover(
-    sources: Sequence[Path],
+    sources: Sequence[Location],
     *,
     layout: Layout = "auto",
     rule: SplitRule = BY_RECORDING,
@@ -73,12 +74,12 @@ def discover(
     if dataset is not None and layout != "auto":
         msg = f"expected --dataset or --layout, got both ({dataset}, {layout}); leave one out"
         raise SettingsError(msg)
-    for source in sources:
-        if not source.exists():
-            msg = f"{source}: no such file or folder"
-            raise MissingDataError(msg)
+    sources = [_looked_up(source) for source in sources]
     root = _root(sources)
     if is_sample(dataset):
+        if not isinstance(root, Path):
+            msg = f"{root}: expected a folder of this disk for {dataset}, got a URL; copy it here"
+            raise SettingsError(msg)
         return discover_tonic(root, str(dataset), rule=rule)
     places = [source.resolve() for source in sources]
     guessed = guess_set(root, places) if dataset is None and layout == "auto" else None
@@ -104,15 +105,37 @@ def discover(
     return replace(found, unknown=dict(sorted(unknown.items())))
 
 
-def _root(sources: Sequence[Path]) -> Path:
+def _looked_up(source: Location) -> Location:
+    """Return a source that is there; behind a URL with all that lies beside and below it."""
+    if not source.exists():
+        msg = f"{source}: no such file or folder"
+        raise MissingDataError(msg)
+    if isinstance(source, Path):
+        return source
+    return source.parent.listed() / source.name if source.is_file() else source.listed()
+
+
+def _root(sources: Sequence[Location]) -> Location:
     folders = [s.resolve() if s.is_dir() else s.resolve().parent for s in sources]
-    return Path(os.path.commonpath(folders))
+    if len(folders) == 1:
+        return folders[0]
+    here = [folder for folder in folders if isinstance(folder, Path)]
+    if len(here) == len(folders):
+        return Path(os.path.commonpath(here))
+    there = [folder for folder in folders if isinstance(folder, RemotePath)]
+    above = [{each, *each.parents} for each in there]
+    common = set.intersection(*above) if not here else set()
+    if not common:
+        names = ", ".join(str(source) for source in sources)
+        msg = f"expected folders of one disk or one bucket, got {names}; convert each apart"
+        raise SettingsError(msg)
+    return max(common, key=lambda each: len(each.parts)).listed()
 
 
 def _from_lists(
-    root: Path,
+    root: Location,
     pairs: list[Pair],
-    lists: dict[str, Path],
+    lists: dict[str, Location],
     rule: SplitRule,
     refuse: Refuse,
     *,
@@ -182,7 +205,7 @@ def _finder(pairs: list[Pair]) -> Callable[[str], Pair | None]:
 
 
 def _from_tree(
-    root: Path, pairs: list[Pair], layout: Layout, rule: SplitRule, refuse: Refuse
+    root: Location, pairs: list[Pair], layout: Layout, rule: SplitRule, refuse: Refuse
 ) -> Discovery:
     parts = {pair.id: pair.id.split("/") for pair in pairs}
     split_of: dict[str, str] = {}
@@ -219,7 +242,7 @@ def _from_tree(
 
 
 def _is_class_tree(
-    root: Path, parts: dict[str, list[str]], layout: Layout, refuse: Refuse, *, has_splits: bool
+    root: Location, parts: dict[str, list[str]], layout: Layout, refuse: Refuse, *, has_splits: bool
 ) -> bool:
     if layout == "flat":
         return False

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from eventkit.compression import SUFFIXES
 from eventkit.errors import EventKitError, MissingDataError
+from eventkit.location import Location, RemotePath
 from eventkit.readers import is_events, suffixes
 from pipelines.datasets.faults import Refuse, SetFault, at_once
 
@@ -56,7 +57,7 @@ class _Folder:
 
 
 def find_pairs(
-    root: Path, sources: Sequence[Path], *, refuse: Refuse = at_once
+    root: Location, sources: Sequence[Location], *, refuse: Refuse = at_once
 ) -> tuple[list[Pair], Counter[str]]:
     """Find recordings below ``sources`` and pair event files with their RGB side.
 
@@ -66,7 +67,7 @@ def find_pairs(
 
     Parameters
     ----------
-    root : Path
+    root : Location
     sources : sequence of Path
     refuse : callable
         Is given a `SetFault` where an event file has more than one candidate, two event files share
@@ -123,7 +124,7 @@ def find_pairs(
     return sorted(pairs, key=lambda pair: pair.id), unknown
 
 
-def _packed(sources: Sequence[Path]) -> str:
+def _packed(sources: Sequence[Location]) -> str:
     """Say what to do about an archive, where there is one and no recording."""
     files = (f for s in sources for f in (sorted(s.iterdir()) if s.is_dir() else [s]))
     archive = next((f for f in files if suffix_of(f.name) in ARCHIVES), None)
@@ -133,7 +134,7 @@ def _packed(sources: Sequence[Path]) -> str:
     return f" but {archive.name}: unpack it first{member * (archive.suffix == '.zip')}"
 
 
-def walk(source: Path, *, refuse: Refuse = at_once) -> Iterator[tuple[Path, list[str]]]:
+def walk(source: Location, *, refuse: Refuse = at_once) -> Iterator[tuple[Location, list[str]]]:
     """Yield every folder below ``source`` and the sorted names of its files.
 
     Links are followed, as data folders are often made of them; a folder that was seen before ends
@@ -145,6 +146,9 @@ def walk(source: Path, *, refuse: Refuse = at_once) -> Iterator[tuple[Path, list
         msg = f"{err.filename}: expected a folder that can be listed, got {err.strerror}"
         refuse(SetFault(msg, reason="unreadable", where=os.path.relpath(err.filename, source)))
 
+    if isinstance(source, RemotePath):
+        yield from _walk_listed(source)
+        return
     for current, folders, files in os.walk(source, followlinks=True, onerror=unlisted):
         real = os.path.realpath(current)
         if real in seen:
@@ -157,14 +161,24 @@ def walk(source: Path, *, refuse: Refuse = at_once) -> Iterator[tuple[Path, list
         yield Path(current), sorted(files)
 
 
-def _folders(root: Path, source: Path, refuse: Refuse) -> Iterator[_Folder]:
+def _walk_listed(folder: RemotePath) -> Iterator[tuple[RemotePath, list[str]]]:
+    """Yield as `walk` does; there are no links, and no folder that cannot be listed alone."""
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    files = [path.name for path in inside if path.is_file()]
+    yield folder, files
+    for path in () if is_bag(files) else inside:
+        if path.is_dir() and not path.name.startswith(".") and path.suffix != ".zarr":
+            yield from _walk_listed(path)
+
+
+def _folders(root: Location, source: Location, refuse: Refuse) -> Iterator[_Folder]:
     if source.is_file():
         yield from _single(root, source)
         return
     for current, files in walk(source, refuse=refuse):
         if is_bag(files):
-            bag = _Folder(_relative(root, current.parent))
-            bag.events.append(_relative(root, current))
+            bag = _Folder(relative_name(root, current.parent))
+            bag.events.append(relative_name(root, current))
             yield bag
         else:
             yield _sort_files(root, current, files)
@@ -175,7 +189,7 @@ def is_bag(files: Sequence[str]) -> bool:
     return "metadata.yaml" in files and any(f.endswith((".db3", ".mcap")) for f in files)
 
 
-def _single(root: Path, source: Path) -> Iterator[_Folder]:
+def _single(root: Location, source: Location) -> Iterator[_Folder]:
     """Yield a single file, and what may be the RGB side of an event file."""
     if suffix_of(source.name) not in suffixes("events"):
         yield _sort_files(root, source.parent, [source.name])
@@ -194,16 +208,16 @@ def _single(root: Path, source: Path) -> Iterator[_Folder]:
             yield _sort_files(root, folder, sorted(f.name for f in folder.iterdir() if f.is_file()))
 
 
-def _is_picture(path: Path, pictures: Mapping[str, str]) -> bool:
+def _is_picture(path: Location, pictures: Mapping[str, str]) -> bool:
     return pictures.get(suffix_of(path.name)) in ("image", "video") and path.is_file()
 
 
-def _sort_files(root: Path, folder: Path, files: list[str]) -> _Folder:
+def _sort_files(root: Location, folder: Location, files: list[str]) -> _Folder:
     events, frames = suffixes("events"), suffixes("frames")
-    found = _Folder(_relative(root, folder))
+    found = _Folder(relative_name(root, folder))
     for name in files:
         suffix = suffix_of(name)
-        path = _relative(root, folder / name)
+        path = relative_name(root, folder / name)
         if name.startswith("."):
             continue
         if suffix in events and (suffix not in TABLES or _may_be_events(folder / name)):
@@ -217,10 +231,10 @@ def _sort_files(root: Path, folder: Path, files: list[str]) -> _Folder:
     return found
 
 
-def _may_be_events(table: Path) -> bool:
+def _may_be_events(table: Location) -> bool:
     """Look into a table; one that cannot be read is set aside by the scan, with the reason."""
     try:
-        return is_events(table)
+        return is_events(str(table))
     except (EventKitError, OSError):
         return True
 
@@ -250,7 +264,10 @@ def _check_unique(pairs: list[Pair], refuse: Refuse) -> None:
         refuse(SetFault(msg, reason="same_name", where=clashes[0][0], others=others))
 
 
-def _relative(root: Path, path: Path) -> str:
+def relative_name(root: Location, path: Location) -> str:
+    """Return the way from the root to a path, with forward slashes; of the root itself a dot."""
+    if isinstance(path, RemotePath):
+        return path.relative_to(root).as_posix()
     return PurePosixPath(os.path.relpath(path, root).replace(os.sep, "/")).as_posix()
 
 

@@ -7,11 +7,13 @@ together one to one, else they are the ids.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
+from eventkit.location import Location
 from pipelines.datasets.faults import Refuse, SetFault, at_once
 
 SPLITS = ("train", "val", "test")
@@ -33,9 +35,9 @@ class Entry:
     where: str
 
 
-def find_lists(root: Path) -> dict[str, Path]:
+def find_lists(root: Location) -> dict[str, Location]:
     """Return split -> list file: ``train_label.txt`` or ``train.txt``, and so on."""
-    found: dict[str, Path] = {}
+    found: dict[str, Location] = {}
     for split in SPLITS:
         for name in (f"{split}_label.txt", f"{split}.txt"):
             path = root / name
@@ -44,12 +46,12 @@ def find_lists(root: Path) -> dict[str, Path]:
     return found
 
 
-def read_list(path: Path, split: str, *, refuse: Refuse = at_once) -> list[Entry]:
+def read_list(path: Location, split: str, *, refuse: Refuse = at_once) -> list[Entry]:
     """Read one list file.
 
     Parameters
     ----------
-    path : Path
+    path : Location
     split : str
     refuse : callable
         Is given a `SetFault` for a line that has not three columns or a label that is no number,
@@ -77,12 +79,12 @@ def shown(line: str) -> str:
     return f"{got[:200]!r}..." if len(got) > 200 else repr(got)
 
 
-def numbered_lines(path: Path, refuse: Refuse, *, wanted: str) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Location, refuse: Refuse, *, wanted: str) -> Iterator[tuple[int, str]]:
     """Yield the numbered lines that hold anything, in memory for one of them.
 
     Parameters
     ----------
-    path : Path
+    path : Location
     refuse : callable
         Is given a `SetFault` for a file or a line that is too large for a list.
     wanted : str
@@ -93,7 +95,7 @@ def numbered_lines(path: Path, refuse: Refuse, *, wanted: str) -> Iterator[tuple
         msg = f"{path}: expected a list of at most {MAX_LIST_BYTES:,} bytes, got {size:,}; cut it"
         refuse(SetFault(msg, reason="bad_line", where=path.name))
         return
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with io.TextIOWrapper(path.open("rb"), encoding="utf-8-sig", errors="replace") as file:
         number = 0
         while line := file.readline(_LONGEST_LINE):
             number += 1

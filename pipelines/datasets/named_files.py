@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
+from eventkit.location import Location
 from eventkit.readers import suffixes
 from pipelines.datasets.faults import Refuse, SetFault, at_once
-from pipelines.datasets.files import SIDE_SUFFIXES, TABLES, Pair, stem_of, suffix_of, walk
+from pipelines.datasets.files import (
+    SIDE_SUFFIXES,
+    TABLES,
+    Pair,
+    relative_name,
+    stem_of,
+    suffix_of,
+    walk,
+)
 from pipelines.datasets.named import NamedSet, named_sets
 
 _LOOKED_AT = 256
@@ -66,7 +73,7 @@ class SetFiles:
     unknown: Counter[str] = field(default_factory=Counter)
 
 
-def guess_set(root: Path, sources: Sequence[Path]) -> NamedSet | None:
+def guess_set(root: Location, sources: Sequence[Location]) -> NamedSet | None:
     """Return the set whose names the first files have, or None; looks into no file."""
     left = list(named_sets().values())
     met = False
@@ -81,13 +88,13 @@ def guess_set(root: Path, sources: Sequence[Path]) -> NamedSet | None:
 
 
 def collect(
-    root: Path, sources: Sequence[Path], named: NamedSet, *, refuse: Refuse = at_once
+    root: Location, sources: Sequence[Location], named: NamedSet, *, refuse: Refuse = at_once
 ) -> SetFiles:
     """Sort the files below ``sources``.
 
     Parameters
     ----------
-    root : Path
+    root : Location
     sources : sequence of Path
     named : NamedSet
     refuse : callable
@@ -109,14 +116,14 @@ def _keep_silent(fault: SetFault) -> None:
     """A folder that cannot be listed is told when the set is."""
 
 
-def _things(root: Path, sources: Sequence[Path], refuse: Refuse) -> Iterator[Thing]:
+def _things(root: Location, sources: Sequence[Location], refuse: Refuse) -> Iterator[Thing]:
     """Yield what is below ``sources``, each once; nothing of a folder of pictures but itself."""
     events, frames = suffixes("events"), suffixes("frames")
     seen: set[str] = set()
     for source in sources:
         single = [(source.parent, [source.name])]
         for folder, files in single if source.is_file() else walk(source, refuse=refuse):
-            here = os.path.relpath(folder, root).replace(os.sep, "/")
+            here = relative_name(root, folder)
             names = [name for name in files if not name.startswith(".")]
             if source.is_dir() and any(_is_still(name, frames) for name in names):
                 path = here if here != "." else root.name

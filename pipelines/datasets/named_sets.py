@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from eventkit.errors import MissingDataError
+from eventkit.location import Location
 from pipelines.datasets.faults import Refuse, SetFault, at_once
 from pipelines.datasets.files import Pair
 from pipelines.datasets.lists import numbered_lines, shown
@@ -33,8 +34,8 @@ class Line:
 
 
 def discover_named(
-    root: Path,
-    sources: Sequence[Path],
+    root: Location,
+    sources: Sequence[Location],
     named: NamedSet,
     *,
     rule: SplitRule = BY_RECORDING,
@@ -44,7 +45,7 @@ def discover_named(
 
     Parameters
     ----------
-    root : Path
+    root : Location
     sources : sequence of Path
     named : NamedSet
     rule : SplitRule
@@ -115,7 +116,7 @@ def discover_named(
     )
 
 
-def _read_list(path: Path, split: str, named: NamedSet, refuse: Refuse) -> Iterator[Line]:
+def _read_list(path: Location, split: str, named: NamedSet, refuse: Refuse) -> Iterator[Line]:
     assert named.lists is not None
     for number, line in numbered_lines(path, refuse, wanted=named.lists.wanted):
         where = f"{path.name}:{number}"
@@ -156,7 +157,7 @@ def _splits(
 
 
 def _labels(
-    root: Path,
+    root: Location,
     named: NamedSet,
     files: SetFiles,
     listed: Mapping[str, Line],
@@ -208,7 +209,7 @@ def _listed_labels(named: NamedSet, listed: Mapping[str, Line]) -> tuple[dict[st
 
 
 def _names(
-    root: Path,
+    root: Location,
     named: NamedSet,
     files: SetFiles,
     folders: Mapping[int, set[str]],
@@ -232,7 +233,7 @@ def _names(
 
 
 def _parts(
-    root: Path,
+    root: Location,
     named: NamedSet,
     files: SetFiles,
     whole: Sequence[RecordingSpec],
@@ -252,7 +253,7 @@ def _parts(
 
 
 def _cut(
-    path: Path, spec: RecordingSpec, named: NamedSet, refuse: Refuse
+    path: Location, spec: RecordingSpec, named: NamedSet, refuse: Refuse
 ) -> Iterator[RecordingSpec]:
     assert named.spans is not None
     count = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eventkit.location import Location
 from pipelines.datasets.files import Pair
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Discovery:
 
     Parameters
     ----------
-    root : Path
+    root : Location
     layout : str
         In words, for the user.
     recordings : tuple of RecordingSpec
@@ -67,7 +67,7 @@ class Discovery:
         What else a user has to know of how the set was understood.
     """
 
-    root: Path
+    root: Location
     layout: str
     recordings: tuple[RecordingSpec, ...]
     classes: dict[int, str]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eventkit.cli.text import counted
 from eventkit.clip_settings import ClipSettings
+from eventkit.location import Location
 from eventkit.packs import BYTES_CHUNK, SHARD_BYTES
 from pipelines.choice import choose
 from pipelines.convert import describe, understand
@@ -29,6 +29,7 @@ from pipelines.dry_run.measure import (
 )
 from pipelines.executors import Death, RunSettings, count_workers
 from pipelines.executors.alone import run_alone
+from pipelines.keys import refuse_same_keys
 from pipelines.opening import ReadSettings
 from pipelines.pack_task import load_entries
 from pipelines.plan import (
@@ -68,8 +69,8 @@ class _Work:
 
 
 def forecast_convert(
-    sources: Sequence[Path],
-    store: Path,
+    sources: Sequence[Location],
+    store: Location,
     *,
     clip: ClipSettings,
     read: ReadSettings,
@@ -78,7 +79,7 @@ def forecast_convert(
     run: RunSettings,
     say: Callable[[str], None],
     dataset: str | None = None,
-    reuse: Path | None = None,
+    reuse: Location | None = None,
 ) -> Forecast:
     """Say what `pipelines.convert.convert_raw` would do with the same arguments; writes nothing.
 
@@ -123,7 +124,7 @@ def workers_of(executor: str, run: RunSettings, *, tasks: int) -> int:
 
 
 def _look(
-    store: Path,
+    store: Location,
     found: Discovery,
     jobs: Sequence[ScanJob],
     settings: dict[str, Any],
@@ -132,12 +133,14 @@ def _look(
     """Find out what is known and done."""
     kept = kept_scans(store)
     kept = {**kept_scans(lender.store), **kept} if lender is not None else kept
-    stamps = {job.spec.id: stamp_of(job) for job in jobs}
+    stamps = {job.spec.id: stamp_of(job, found.root) for job in jobs}
     known = {name: dict(kept[stamp]) for name, stamp in stamps.items() if stamp in kept}
     scans = list(known.values())
     settle_geometry(scans)
     to_scan = tuple(spec for spec in found.recordings if spec.id not in known)
     aside = {name for name, scan in known.items() if scan["fault"] is not None}
+    ids = [spec.id for spec in found.recordings]
+    refuse_same_keys(ids, [int(name not in aside) for name in ids])
     plan = read_plan(store)
     done: set[str] = set()
     num_bytes = num_files = 0
@@ -177,7 +180,7 @@ def _look(
     )
 
 
-def _size(root: Path, spec: RecordingSpec) -> int:
+def _size(root: Location, spec: RecordingSpec) -> int:
     total = 0
     with suppress(OSError):  # a link to nothing is told by the scan
         for path in input_files(root, spec):

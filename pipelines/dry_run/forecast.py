@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eventkit.location import Location
 from pipelines.report.words import size
 
 EACH_MORE = 0.6
@@ -67,7 +68,7 @@ class Forecast:
     memory: int | None = None
     workers: int = 1
 
-    def lines(self, out: Path) -> list[str]:
+    def lines(self, out: Location) -> list[str]:
         """Return what to print."""
         lines = [*self.plan, self.measured]
         if self.num_bytes is not None and self.num_files is not None:
@@ -79,7 +80,8 @@ class Forecast:
         if self.memory is not None:
             lines.append(f"memory: about {size(self.memory)} at the highest point")
         free = free_bytes(out)
-        if self.num_bytes is not None and free < (self.num_bytes.high or self.num_bytes.likely):
+        need = self.num_bytes and (self.num_bytes.high or self.num_bytes.likely)
+        if free is not None and need is not None and free < need:
             lines.append(f"note: {size(free)} are free where {out} would lie; choose another --out")
         return lines
 
@@ -110,8 +112,10 @@ def side_by_side(workers: int) -> float:
     return 1 + EACH_MORE * (workers - 1)
 
 
-def free_bytes(path: Path) -> int:
-    """Return what is free on the disk of a folder that need not be there."""
+def free_bytes(path: Location) -> int | None:
+    """Return what is free on the disk of a folder that need not be there; None behind a URL."""
+    if not isinstance(path, Path):
+        return None
     there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     return shutil.disk_usage(there).free
 

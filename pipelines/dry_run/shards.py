@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eventkit.cli.text import counted
+from eventkit.location import Location
 from eventkit.samples import encode_json
 from eventkit.shards import MANIFEST
 from pipelines.dry_run.convert import workers_of
@@ -60,7 +61,7 @@ class _Measured:
 
 
 def forecast_shards(
-    store: Path, out: Path, *, settings: ShardSettings, run: RunSettings
+    store: Location, out: Location, *, settings: ShardSettings, run: RunSettings
 ) -> Forecast:
     """Say what `pipelines.shard.shard_store` would do with the same arguments; writes nothing.
 

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
-from eventkit.atomic import TEMPORARY, write_atomic
+from eventkit.atomic import TEMPORARY
 from eventkit.errors import EventKitError
+from eventkit.location import Location, location
 from pipelines.executors.opening import Site
+from pipelines.put import put
 from pipelines.versions import installation
 
 _LOOK_BYTES = 1 << 16
@@ -65,7 +66,7 @@ def probed(site: Site) -> Iterator[Fit]:
         yield Fit(versions=versions, inputs=inputs)
         return
     probe, token = site.folder / _PROBE, secrets.token_hex(16)
-    write_atomic(probe, token.encode())
+    put(probe, token.encode())
     try:
         yield Fit(versions=versions, folder=str(site.folder), token=token, inputs=inputs)
     finally:
@@ -110,9 +111,9 @@ def _other_versions(fit: Fit) -> str | None:
 def _other_folder(fit: Fit) -> str | None:
     if not fit.folder:
         return None
-    folder = Path(fit.folder)
+    folder = location(fit.folder)
     try:
-        found = (folder / _PROBE).read_text()
+        found = (folder / _PROBE).read_bytes().decode()
     except OSError as err:
         return (
             f"expected to see the folder {folder} of the command, got {_words(err)}; --out must "
@@ -125,7 +126,7 @@ def _other_folder(fit: Fit) -> str | None:
         )
     trial = folder / f"{_PROBE}-{socket.gethostname()}-{os.getpid()}"
     try:
-        trial.touch()
+        trial.write_bytes(b"")
     except OSError as err:
         return f"expected to write into {folder}, got {_words(err)}; check who may write there"
     finally:
@@ -137,7 +138,7 @@ def _other_folder(fit: Fit) -> str | None:
 def _other_inputs(fit: Fit) -> str | None:
     for name, size, digest in fit.inputs:
         try:
-            found = _look(Path(name))
+            found = _look(location(name))
         except OSError as err:
             return (
                 f"expected to see {name}, got {_words(err)}; inputs must lie on a disk that all "
@@ -151,7 +152,7 @@ def _other_inputs(fit: Fit) -> str | None:
     return None
 
 
-def _look(path: Path) -> tuple[int, str]:
+def _look(path: Location) -> tuple[int, str]:
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.sha256(file.read(_LOOK_BYTES)).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eventkit.errors import SettingsError
+from eventkit.location import Location
 from pipelines.executors.alone import Death, run_alone
 from pipelines.executors.notes import Notes
 from pipelines.executors.pool import Pool
+from pipelines.scratch import scratch_home
 
 EXECUTORS = ("auto", "inline", "threads", "processes")
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
@@ -30,14 +33,14 @@ class Site:
 
     Parameters
     ----------
-    folder : Path, optional
+    folder : Location, optional
         Where they write, locked by this run. Absolute.
     inputs : tuple of Path
         Files among those that they read. Absolute.
     """
 
-    folder: Path | None = None
-    inputs: tuple[Path, ...] = ()
+    folder: Location | None = None
+    inputs: tuple[Location, ...] = ()
 
 
 def checked_name(name: str) -> str:
@@ -142,13 +145,21 @@ def _notes(site: Site | None) -> Iterator[Notes | None]:
     if site is None or site.folder is None:
         yield None
         return
-    notes = Notes(site.folder / _HIDDEN_NOTES)
+    notes = Notes(_notes_of(site.folder))
     try:
         yield notes
     except BaseException:
         notes.close()
         raise
     notes.clear()
+
+
+def _notes_of(folder: Location) -> Path:
+    """Return where notes are kept: of what runs on this machine, so not behind a URL."""
+    if isinstance(folder, Path):
+        return folder / _HIDDEN_NOTES
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return scratch_home() / "running" / name
 
 
 class _Here:

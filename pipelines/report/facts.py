@@ -6,14 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from eventkit.errors import DamageError, MissingDataError
+from eventkit.location import Location
 from eventkit.shards import MANIFEST, load_manifest
 from pipelines.kinds import kind_of
 from pipelines.quarantine import QUARANTINE, too_many_bad
 from pipelines.receipts import PLAN, read_json, read_plan, receipt_path
+from pipelines.scratch import on_disk
 from pipelines.tally import total, whole
 
 MOST_SET_ASIDE = 100
@@ -74,6 +75,7 @@ class Facts:
     durations_us: dict[int, int]
     rates_hz: dict[int, int]
     settings: dict[str, Any]
+    layout: str
     split_rule: str
     versions: dict[str, str]
     set_aside: SetAside
@@ -85,7 +87,7 @@ class Facts:
         return sum(facts["clips"] for facts in self.splits.values())
 
 
-def gather(folder: Path) -> Facts:
+def gather(folder: Location) -> Facts:
     """Return the facts on a store or a shards folder.
 
     Raises
@@ -106,7 +108,7 @@ def gather(folder: Path) -> Facts:
     return _of_shards(folder)
 
 
-def store_receipts(folder: Path, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def store_receipts(folder: Location, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the receipts of the finished packs of a store."""
     for pack in plan["packs"]:
         receipt = read_json(receipt_path(folder, pack["name"]))
@@ -114,7 +116,7 @@ def store_receipts(folder: Path, plan: dict[str, Any]) -> Iterator[dict[str, Any
             yield receipt
 
 
-def _of_store(folder: Path) -> Facts:
+def _of_store(folder: Location) -> Facts:
     plan = read_plan(folder) or {}
     receipts = list(store_receipts(folder, plan))
     totals: Counter[str] = Counter()
@@ -144,6 +146,7 @@ def _of_store(folder: Path) -> Facts:
         durations_us=dict(tally.durations_us),
         rates_hz=dict(tally.rates_hz),
         settings=plan["settings"],
+        layout=plan["layout"],
         split_rule=plan["split_rule"],
         versions=_versions_of_packs(folder, receipts),
         set_aside=SetAside.of(_lines(folder / QUARANTINE, plan["quarantine"])),
@@ -151,7 +154,7 @@ def _of_store(folder: Path) -> Facts:
     )
 
 
-def _versions_of_packs(folder: Path, receipts: list[dict[str, Any]]) -> dict[str, str]:
+def _versions_of_packs(folder: Location, receipts: list[dict[str, Any]]) -> dict[str, str]:
     """Return which code wrote the first pack that holds a clip."""
     for receipt in receipts:
         if receipt["files"]:
@@ -160,12 +163,12 @@ def _versions_of_packs(folder: Path, receipts: list[dict[str, Any]]) -> dict[str
     return {}
 
 
-def _lines(path: Path, otherwise: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _lines(path: Location, otherwise: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the entries of ``quarantine.jsonl``, one at a time, or those of an unfinished plan."""
     if not path.is_file():
         yield from otherwise
         return
-    with path.open("rb") as file:
+    with on_disk(path) as here, here.open("rb") as file:
         for line in file:
             try:
                 yield json.loads(line)
@@ -174,7 +177,7 @@ def _lines(path: Path, otherwise: list[dict[str, Any]]) -> Iterator[dict[str, An
                 raise DamageError(msg) from err
 
 
-def _of_shards(folder: Path) -> Facts:
+def _of_shards(folder: Location) -> Facts:
     manifest = load_manifest(folder / MANIFEST)
     clips = dict(manifest["clips"])
     dropped = clips.pop("dropped", {})
@@ -194,6 +197,7 @@ def _of_shards(folder: Path) -> Facts:
         durations_us=whole(histograms["durations_us"]),
         rates_hz=whole(histograms["rates_hz"]),
         settings=manifest["settings"],
+        layout=manifest.get("layout", ""),
         split_rule=manifest.get("split_rule", ""),
         versions=manifest["code"],
         set_aside=SetAside.of(manifest["quarantine"]),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from eventkit.atomic import write_atomic
 from eventkit.html import Markup, element, joined, page, table
+from eventkit.location import Location
+from pipelines.put import put
 from pipelines.report.charts import STYLE as CHARTS
 from pipelines.report.charts import histogram, stacked, thin_bar
 from pipelines.report.commands import convert_command, matrix_command, shard_command
@@ -40,7 +40,7 @@ figcaption {{ display: flex; flex-direction: column; margin-top: .5rem; line-hei
 """
 
 
-def write_report(folder: Path, out: Path) -> int:
+def write_report(folder: Location, out: Location) -> int:
     """Write the report on a store or a shards folder; return its size in bytes.
 
     Raises
@@ -52,7 +52,7 @@ def write_report(folder: Path, out: Path) -> int:
     """
     facts = gather(folder)
     data = page(_title(facts), *_sections(facts, folder), style=_STYLE).encode()
-    write_atomic(out, data)
+    put(out, data)
     return len(data)
 
 
@@ -60,7 +60,7 @@ def _title(facts: Facts) -> str:
     return f"RGB-Event clips: {facts.kind} {facts.plan_id[:12]}"
 
 
-def _sections(facts: Facts, folder: Path) -> Iterator[Markup]:
+def _sections(facts: Facts, folder: Location) -> Iterator[Markup]:
     yield element("h1", _title(facts))
     yield from (element("p", warning, class_="warn") for warning in facts.warnings)
     yield _totals(facts)
@@ -259,17 +259,14 @@ def _entry_row(entry: Mapping[str, Any]) -> list[str]:
 
 def _commands(facts: Facts) -> Iterator[Markup]:
     matrix = matrix_command(facts.settings)
-    convert = convert_command(facts.settings)
+    convert = convert_command(facts.settings, layout=facts.layout, split_rule=facts.split_rule)
     lines = [*([matrix] if matrix else []), convert]
     if facts.kind == "shards":
         lines.append(shard_command(facts.settings))
         lines.append("eventkit verify")
     else:
         lines.append("eventkit verify store")
-    text = "RAW stands for the folder of the recordings"
-    if facts.split_rule:
-        text += f"; splits were made so: {cut(facts.split_rule)}"
-    yield element("p", f"{text}.", class_="faint")
+    yield element("p", "RAW stands for the folder of the recordings.", class_="faint")
     yield _lines(lines)
     if len(facts.set_aside):
         yield element("p", "After files that were set aside have been mended:", class_="faint")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from eventkit._optional import require
 from eventkit.errors import EventKitError
 from eventkit.html import Markup, element, picture
+from eventkit.location import Location
 from eventkit.render.canvas import resized
 from eventkit.render.scene import Row, Scene, rows_of
 from eventkit.render.stored import scene_of_shards, scene_of_store
@@ -42,7 +43,7 @@ class _Pick:
     number: int
 
 
-def cards(folder: Path, names: Mapping[int, str]) -> Iterator[Markup]:
+def cards(folder: Location, names: Mapping[int, str]) -> Iterator[Markup]:
     """Yield a figure a clip: RGB and events of one window, below them what changed.
 
     The window is that with the most events. A clip that cannot be read says so in its place.
@@ -78,7 +79,7 @@ def picks(counts: Mapping[int, int]) -> list[_Pick]:
     ]
 
 
-def _of_store(folder: Path) -> Iterator[tuple[int, Scene | str]]:
+def _of_store(folder: Location) -> Iterator[tuple[int, Scene | str]]:
     """Yield label and scene; only the packs that hold one of the picks are opened."""
     receipts = [r for r in store_receipts(folder, read_plan(folder) or {}) if r["clips"]]
     packs: list[tuple[str, Counter[int]]] = []
@@ -99,7 +100,7 @@ def _of_store(folder: Path) -> Iterator[tuple[int, Scene | str]]:
             before += labels[pick.label]
 
 
-def _read_pack(folder: Path, name: str, label: int, position: int) -> Scene | str:
+def _read_pack(folder: Location, name: str, label: int, position: int) -> Scene | str:
     try:
         store = Store(folder, [name])
         index = int(np.flatnonzero(store.pack(name).labels == label)[position])
@@ -108,9 +109,9 @@ def _read_pack(folder: Path, name: str, label: int, position: int) -> Scene | st
         return str(err).replace(f"{folder}/", "")
 
 
-def _of_shards(folder: Path) -> Iterator[tuple[int, Scene | str]]:
+def _of_shards(folder: Location) -> Iterator[tuple[int, Scene | str]]:
     """Yield label and scene; samples stand in the order of a hash, so neighbours are strangers."""
-    shards = ShardSet.open(folder)
+    shards = ShardSet.open(folder if isinstance(folder, Path) else str(folder))
     splits = [split for split in _SPLITS if split in shards.splits]
     counts: Counter[int] = Counter()
     for facts in shards.manifest["splits"].values():

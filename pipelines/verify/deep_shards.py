@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from eventkit.errors import EventKitError
+from eventkit.location import Location, location
 from eventkit.samples import decode_images, decode_sample
 from eventkit.shards import MANIFEST, load_manifest
 from eventkit.store import open_store
 from pipelines.executors import Pool
 from pipelines.progress import progress
+from pipelines.scratch import on_disk
 from pipelines.shard_plan import plan_shards
 from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
@@ -33,12 +35,14 @@ class SampleCheck:
     maker: SampleMaker
 
 
-def verify_against_store(out: Path, store: Path, pool: Pool, *, percent: float = 100.0) -> Verdict:
+def verify_against_store(
+    out: Location, store: Location, pool: Pool, *, percent: float = 100.0
+) -> Verdict:
     """Compare shards that are whole with the store they were made of.
 
     Parameters
     ----------
-    out, store : Path
+    out, store : Path or RemotePath
     pool : Pool
     percent : float
         Share of the samples that are looked at.
@@ -63,7 +67,9 @@ def verify_against_store(out: Path, store: Path, pool: Pool, *, percent: float =
     return found
 
 
-def _jobs(out: Path, plan: dict[str, Any], maker: SampleMaker, percent: float) -> list[SampleCheck]:
+def _jobs(
+    out: Location, plan: dict[str, Any], maker: SampleMaker, percent: float
+) -> list[SampleCheck]:
     clips = {part.name: part.clips() for part in plan["parts"]}
     chosen = share_of([f"{p}:{n}" for p, n in chain.from_iterable(clips.values())], percent)
     jobs = []
@@ -81,7 +87,14 @@ def check_samples(check: SampleCheck) -> tuple[list[str], dict[str, int]]:
 
 def _check(check: SampleCheck) -> Iterator[str]:
     wanted = {place: (pack, number) for place, pack, number in check.wanted}
-    for place, (key, members) in enumerate(samples_of(Path(check.tar))):
+    with on_disk(location(check.tar)) as file:
+        yield from _check_tar(check, file, wanted)
+
+
+def _check_tar(
+    check: SampleCheck, file: Path, wanted: Mapping[int, tuple[str, int]]
+) -> Iterator[str]:
+    for place, (key, members) in enumerate(samples_of(file)):
         if place not in wanted:
             continue
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from eventkit.clip_settings import ClipSettings
 from eventkit.clips import Clip
 from eventkit.errors import DamageError
+from eventkit.location import Location, location
 from eventkit.store import Pack, StoredClip
 from pipelines.datasets.discover import RecordingSpec
 from pipelines.datasets.tonic_samples import changed_sample
@@ -46,12 +46,14 @@ class RawCheck:
     recordings: tuple[str, ...]
 
 
-def verify_against_raw(store: Path, raw: Path, pool: Pool, *, percent: float = 100.0) -> Verdict:
+def verify_against_raw(
+    store: Location, raw: Location, pool: Pool, *, percent: float = 100.0
+) -> Verdict:
     """Compare a store that is whole with the recordings it was made from.
 
     Parameters
     ----------
-    store, raw : Path
+    store, raw : Path or RemotePath
     pool : Pool
     percent : float
         Share of the recordings that are looked at.
@@ -65,7 +67,7 @@ def verify_against_raw(store: Path, raw: Path, pool: Pool, *, percent: float = 1
     return found
 
 
-def _jobs(store: Path, raw: Path, percent: float) -> list[RawCheck]:
+def _jobs(store: Location, raw: Location, percent: float) -> list[RawCheck]:
     plan = read_plan(store) or {"packs": [], "settings": {}}
     clip = _settings(ClipSettings, plan["settings"])
     read = _settings(ReadSettings, plan["settings"])
@@ -91,7 +93,7 @@ def _settings(kind: type[Any], plan: Mapping[str, Any]) -> Any:
 def check_recordings(check: RawCheck) -> tuple[list[str], dict[str, int]]:
     """Hash the files of recordings, make their clips again and compare them."""
     job, problems, totals = check.job, [], Counter[str]()
-    store = Path(job.store)
+    store = location(job.store)
     receipt = read_json(receipt_path(store, job.name)) or {}
     left_out = {entry["recording"] for entry in receipt.get("quarantine", ())}
     stored = _stored(store / f"{job.name}.zarr") if receipt.get("files") else {}
@@ -99,14 +101,14 @@ def check_recordings(check: RawCheck) -> tuple[list[str], dict[str, int]]:
         if spec.id not in check.recordings:
             continue
         totals["recordings compared"] += 1
-        changed = list(_changed(Path(job.root), scan))
+        changed = list(_changed(location(job.root), scan))
         problems += changed
         if not changed and spec.id not in left_out:
             problems += _differences(job, spec, scan, stored.get(spec.id, {}), totals)
     return problems, dict(totals)
 
 
-def _changed(root: Path, scan: dict[str, Any]) -> Iterator[str]:
+def _changed(root: Location, scan: dict[str, Any]) -> Iterator[str]:
     """Yield the files that are not those that were converted."""
     for entry in scan["files"]:
         if is_sample(entry["path"]):
@@ -119,7 +121,7 @@ def _changed(root: Path, scan: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: expected the file that was converted, it has changed"
 
 
-def _stored(folder: Path) -> dict[str, dict[int, tuple[Pack, int]]]:
+def _stored(folder: Location) -> dict[str, dict[int, tuple[Pack, int]]]:
     """Return recording -> clip -> where it is in the pack."""
     pack = Pack(folder)
     found: dict[str, dict[int, Any]] = {}
@@ -135,7 +137,7 @@ def _differences(
     stored: dict[int, Any],
     totals: Counter[str],
 ) -> Iterator[str]:
-    where = f"{Path(job.store) / job.name}.zarr: {spec.id}"
+    where = f"{location(job.store) / job.name}.zarr: {spec.id}"
     met = set()
     try:
         for clip in recording_clips(job, spec, scan):

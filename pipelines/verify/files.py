@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eventkit.atomic import TEMPORARY
+from eventkit.location import Location, RemotePath
 from eventkit.samples import encode_json
 from pipelines.receipts import HIDDEN, PLAN, hash_file, seal_holds
 from pipelines.verify.verdict import Verdict
@@ -18,7 +19,7 @@ REPORT = "report.html"
 
 
 def check_files(
-    folder: Path, files: Iterable[dict[str, Any]], *, noted_in: str, cure: str
+    folder: Location, files: Iterable[dict[str, Any]], *, noted_in: str, cure: str
 ) -> Iterator[str]:
     """Yield what is wrong with files by their path, bytes and sha256."""
     for entry in files:
@@ -31,7 +32,9 @@ def check_files(
             yield f"{path}: its sha256 is not the one in the {noted_in}; remove it, then {cure}"
 
 
-def check_sealed(path: Path, *, cure: str, end: bytes = b"") -> tuple[dict[str, Any], list[str]]:
+def check_sealed(
+    path: Location, *, cure: str, end: bytes = b""
+) -> tuple[dict[str, Any], list[str]]:
     """Read an object that holds its own digest, byte for byte as it was written.
 
     Returns
@@ -58,7 +61,7 @@ def check_sealed(path: Path, *, cure: str, end: bytes = b"") -> tuple[dict[str, 
 
 
 def find_strays(
-    folder: Path,
+    folder: Location,
     *,
     listed: set[str],
     hidden: set[str],
@@ -69,7 +72,7 @@ def find_strays(
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or RemotePath
     listed : set of str
         Paths in it, relative, with ``/``.
     hidden : set of str
@@ -95,7 +98,10 @@ def find_strays(
     return found
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _walk(folder: Location) -> Iterator[str]:
+    if isinstance(folder, RemotePath):
+        yield from (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        return
     for base, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
@@ -106,4 +112,4 @@ def _is_ours(path: str, hidden: set[str]) -> bool:
     rest = path.removeprefix(f"{HIDDEN}/")
     if rest == path:
         return False
-    return path == PLAN or rest in _OURS or rest in hidden or rest.startswith("running/")
+    return path == PLAN or rest in _OURS or rest in hidden or rest.startswith(("running/", "lock/"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from eventkit.errors import DamageError, MissingDataError
+from eventkit.location import Location
 from eventkit.shards import MANIFEST, SampleIndex, load_manifest
 from pipelines.executors import Pool
 from pipelines.finish import index_files, listed_files
 from pipelines.progress import progress
 from pipelines.receipts import HIDDEN, PLAN, receipt_path
+from pipelines.scratch import on_disk
 from pipelines.shard_task import unit_of
 from pipelines.verify.files import check_files, check_sealed, find_strays
 from pipelines.verify.tars import CURE, TarJob, check_tar, in_words
@@ -20,7 +21,7 @@ from pipelines.verify.verdict import Verdict
 _CURE_HIDDEN = f"remove it and {MANIFEST}, then {CURE}"
 
 
-def verify_shards(folder: Path, pool: Pool) -> Verdict:
+def verify_shards(folder: Location, pool: Pool) -> Verdict:
     """Check every byte and count of a set of shards.
 
     Raises
@@ -58,7 +59,7 @@ def _split(entry: dict[str, Any]) -> str:
     return str(entry["name"]).split("/")[0]
 
 
-def _manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _manifest(folder: Location) -> tuple[dict[str, Any], list[str]]:
     file = folder / MANIFEST
     if not folder.is_dir():
         msg = f"{folder}: no such folder; `eventkit convert RAW` and `eventkit shard` make it"
@@ -75,19 +76,20 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:
     return check_sealed(file, cure=CURE, end=b"\n")
 
 
-def _check_indexes(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+def _check_indexes(folder: Location, manifest: dict[str, Any]) -> Iterator[str]:
     yield from check_files(folder, index_files(manifest), noted_in="manifest", cure=CURE)
     for split, facts in manifest["splits"].items():
         path = folder / facts["index"]
         try:
-            samples = SampleIndex.load(path).labels.size
+            with on_disk(path) as file:
+                samples = SampleIndex.load(file).labels.size
         except DamageError:  # its hash told
             continue
         if samples != facts["samples"]:
             yield f"{path}: expected {facts['samples']} samples of {split}, it lists {samples}"
 
 
-def _check_hidden(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+def _check_hidden(folder: Location, manifest: dict[str, Any]) -> Iterator[str]:
     """Check plan and receipts; a copy of a set that left ``.eventkit`` out is whole without."""
     if not (folder / HIDDEN).is_dir():
         return
@@ -106,7 +108,7 @@ def _check_hidden(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: its plan or its files are not the manifest's; {_CURE_HIDDEN}"
 
 
-def _strays(folder: Path, manifest: dict[str, Any]) -> Verdict:
+def _strays(folder: Location, manifest: dict[str, Any]) -> Verdict:
     """A tar that the manifest does not list would be read by anyone who takes ``*.tar``."""
     ends = (".tar", ".idx", ".npz")
     tops = {*manifest["splits"], "index"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from eventkit.errors import DamageError
+from eventkit.location import Location, location
 from eventkit.samples import encode_json
 from eventkit.store import Pack, StoredClip
 from pipelines.executors import Pool
@@ -33,7 +33,7 @@ class PackCheck:
     settings: dict[str, Any]
 
 
-def verify_store(folder: Path, pool: Pool) -> Verdict:
+def verify_store(folder: Location, pool: Pool) -> Verdict:
     """Check every byte and count of a store."""
     found = Verdict()
     plan, problems = check_sealed(folder / PLAN, cure=CURE)
@@ -61,7 +61,7 @@ def verify_store(folder: Path, pool: Pool) -> Verdict:
 
 def check_pack(job: PackCheck) -> tuple[list[str], dict[str, int]]:
     """Check one pack: its list, its receipt, its files and, if they are whole, its clips."""
-    store, name = Path(job.store), str(job.pack["name"])
+    store, name = location(job.store), str(job.pack["name"])
     listed = pack_file(store, name)
     problems = []
     if not listed.is_file():
@@ -113,7 +113,7 @@ def _check_clip(clip: StoredClip, settings: dict[str, Any]) -> Iterator[str]:
             yield f"{kept} raw events, {met} were binned or unpaired"
 
 
-def _check_quarantine(folder: Path, plan: dict[str, Any]) -> Iterator[str]:
+def _check_quarantine(folder: Location, plan: dict[str, Any]) -> Iterator[str]:
     path = folder / QUARANTINE
     data = b"".join(encode_json(entry) + b"\n" for entry in quarantined(folder, plan))
     if not path.is_file():
@@ -122,7 +122,7 @@ def _check_quarantine(folder: Path, plan: dict[str, Any]) -> Iterator[str]:
         yield f"{path}: it is not what plan and receipts say; {CURE}"
 
 
-def _strays(folder: Path, plan: dict[str, Any]) -> Verdict:
+def _strays(folder: Location, plan: dict[str, Any]) -> Verdict:
     names = [pack["name"] for pack in plan["packs"]]
     receipts = {name: read_json(receipt_path(folder, name)) or {} for name in names}
     listed = {e["path"] for receipt in receipts.values() for e in receipt.get("files", ())}

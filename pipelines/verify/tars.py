@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, EventKitError
+from eventkit.location import location
 from eventkit.samples import decode_images, decode_sample
 from pipelines.receipts import hash_file
+from pipelines.scratch import on_disk
 
 CURE = "run `eventkit shard` again"
 _ADVICE = re.compile(r"run `eventkit verify`( on the shards| there)?")
@@ -32,24 +34,32 @@ class TarJob:
 
 def check_tar(job: TarJob) -> tuple[list[str], dict[str, int]]:
     """Check one shard: size, hashes, order, members, arrays, pictures, mass balance."""
-    path, entry = Path(job.folder) / job.entry["name"], job.entry
+    path, entry = location(job.folder) / job.entry["name"], job.entry
     if not path.is_file():
         return [f"{path}: missing; {CURE}"], {}
     size = path.stat().st_size
     if size != entry["bytes"]:
         return [f"{path}: expected {entry['bytes']} bytes, got {size}; {CURE}"], {}
     problems: list[str] = []
-    if hash_file(path) != entry["sha256"]:
-        problems.append(f"{path}: its sha256 is not the manifest's; remove it, then {CURE}")
-    if _crc32c(path) != entry["crc32c"]:
-        problems.append(f"{path}: its crc32c is not the manifest's")
     totals: Counter[str] = Counter(shards=1)
-    try:
-        for key, members in samples_of(path):
-            totals["samples"] += 1
-            problems.extend(f"{path}: {text}" for text in _check_sample(key, members, totals))
-    except (tarfile.TarError, EventKitError, LookupError, TypeError, ValueError, OSError) as err:
-        problems.append(f"{path}: expected samples that can be read, {in_words(err)}")
+    with on_disk(path) as file:
+        if hash_file(file) != entry["sha256"]:
+            problems.append(f"{path}: its sha256 is not the manifest's; remove it, then {CURE}")
+        if _crc32c(file) != entry["crc32c"]:
+            problems.append(f"{path}: its crc32c is not the manifest's")
+        try:
+            for key, members in samples_of(file):
+                totals["samples"] += 1
+                problems.extend(f"{path}: {text}" for text in _check_sample(key, members, totals))
+        except (
+            tarfile.TarError,
+            EventKitError,
+            LookupError,
+            TypeError,
+            ValueError,
+            OSError,
+        ) as err:
+            problems.append(f"{path}: expected samples that can be read, {in_words(err)}")
     if totals["samples"] != entry["samples"]:
         problems.append(f"{path}: expected {entry['samples']} samples, got {totals['samples']}")
     return problems, dict(totals)
