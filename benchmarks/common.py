@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,14 +31,19 @@ BUDGET_S = 30.0
 PROBE = """
 import sys
 from pathlib import Path
-from eventkit.cli import main
-sys.argv = ["eventkit", *sys.argv[1:]]
+sys.argv = ["eventkit", *sys.argv[2:]] if sys.argv[1] == "" else sys.argv[1:]
 try:
-    main()
+    if sys.argv[0] == "eventkit":
+        from eventkit.cli import main
+        main()
+    else:
+        exec(sys.argv[0])
 finally:
     # Of this program alone: `ru_maxrss` begins with what the parent held at the fork.
-    print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
+    status = Path("/proc/self/status").read_text()
+    print(*(status.split(name)[1].split()[0] for name in ("VmHWM:", "RssFile:")), file=sys.stderr)
 """
+POLL_S = 0.02
 
 Rows = dict[str, Callable[[], Any]]
 
@@ -75,15 +81,82 @@ def peer(name: str) -> ModuleType | None:
         return None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a process took: wall and CPU time, peak of memory, and what of it was no file.
+
+    Pages of libraries are 60 to 117 MB by how the cache of the file system holds them.
+    """
+
+    seconds: float
+    cpu_s: float
+    peak_mib: float
+    own_mib: float
+
+
+def of_tool(*arguments: str | Path) -> list[str]:
+    """Return the command for an `eventkit` command in a process that tells its memory."""
+    return [sys.executable, "-c", PROBE, "", *map(str, arguments)]
+
+
+def of_code(code: str, *arguments: str | Path) -> list[str]:
+    """Return the command for some code, whose ``sys.argv[1:]`` are the arguments."""
+    return [sys.executable, "-c", PROBE, code, *map(str, arguments)]
+
+
+def measured(command: list[str], *, mark: Path | None = None) -> list[Cost]:
+    """Run a command of `of_tool` or `of_code`; return what it took.
+
+    With ``mark`` there are two parts: until that file is there, and from then on.
+    """
+    costs: list[Cost] = []
+    with tempfile.TemporaryFile("w+") as told:
+        began = time.perf_counter()
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told)
+        while True:
+            pid, code, usage = os.wait4(running.pid, os.WNOHANG)
+            if pid:
+                break
+            if mark is not None and not costs and mark.is_file():
+                costs.append(_so_far(running.pid, time.perf_counter() - began))
+            time.sleep(POLL_S)
+        seconds = time.perf_counter() - began
+        running.returncode = os.waitstatus_to_exitcode(code)
+        told.seek(0)
+        words = told.read()
+    if running.returncode:
+        print(words, file=sys.stderr)
+        raise subprocess.CalledProcessError(running.returncode, command[3:])
+    peak, files = (int(word) / 1024 for word in words.split()[-2:])
+    before = costs[0] if costs else Cost(0.0, 0.0, 0.0, 0.0)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    costs.append(Cost(seconds - before.seconds, cpu_s - before.cpu_s, peak, peak - files))
+    return costs
+
+
+def _so_far(pid: int, seconds: float) -> Cost:
+    """Return what a running process took."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    cpu_s = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    status = Path(f"/proc/{pid}/status").read_text()
+    peak, files = (int(status.split(n)[1].split()[0]) / 1024 for n in ("VmHWM:", "RssFile:"))
+    return Cost(seconds, cpu_s, peak, peak - files)
+
+
 def tool_peak(*arguments: str | Path) -> tuple[int, float]:
     """Run an `eventkit` command in a process of its own; return its peak in MiB and its seconds."""
-    began = time.perf_counter()
-    command = [sys.executable, "-c", PROBE, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(done.stderr.split()[-1]) // 1024, time.perf_counter() - began
+    (cost,) = measured(of_tool(*arguments))
+    return int(cost.peak_mib), cost.seconds
 
 
-def compare(title: str, rows: Rows, *, against: str, rounds: int) -> dict[str, float]:
+def compare(
+    title: str,
+    rows: Rows,
+    *,
+    against: str,
+    rounds: int,
+    before: Callable[[], object] | None = None,
+) -> dict[str, float]:
     """Print one table; return time(row) / time(against), the median over rounds.
 
     Parameters
@@ -94,19 +167,27 @@ def compare(title: str, rows: Rows, *, against: str, rounds: int) -> dict[str, f
     against : str
         The row that the others are divided by.
     rounds : int
+    before : function, optional
+        Called before each row, outside the clock, as to remove what the last one wrote; rows are
+        then run once a round.
     """
     repeats = {}
+    begin = before or (lambda: None)
     for name, row in list(rows.items()):
+        begin()
         try:
             row()  # compiles and warms
         except Exception as err:  # a peer that breaks must not stop the others
             print(f"left out: {name} ({type(err).__name__}: {str(err)[:100]})")
             del rows[name]
             continue
+        if before is not None:
+            repeats[name] = 1
+            continue
         began = time.perf_counter()
         row()
         repeats[name] = max(1, min(20, int(FILL_S / max(time.perf_counter() - began, 1e-6))))
-    seconds = _rounds(rows, repeats, rounds)
+    seconds = _rounds(rows, repeats, rounds, begin)
     print(
         f"\n### {title} ({rounds} rounds)\n\n| row | ms | x {against} (min .. max) |\n|---|---|---|"
     )
@@ -119,7 +200,9 @@ def compare(title: str, rows: Rows, *, against: str, rounds: int) -> dict[str, f
     return ratios
 
 
-def _rounds(rows: Rows, repeats: dict[str, int], rounds: int) -> dict[str, list[float | None]]:
+def _rounds(
+    rows: Rows, repeats: dict[str, int], rounds: int, begin: Callable[[], object]
+) -> dict[str, list[float | None]]:
     seconds: dict[str, list[float | None]] = {name: [] for name in rows}
     names = list(rows)
     for turn in range(rounds):
@@ -128,6 +211,7 @@ def _rounds(rows: Rows, repeats: dict[str, int], rounds: int) -> dict[str, list[
                 seconds[name].append(None)
                 continue
             gc.collect()
+            begin()
             began = time.perf_counter()
             for _ in range(repeats[name]):
                 rows[name]()

@@ -10,6 +10,7 @@ import common
 import counts
 import decoders
 import differences
+import executors
 import filters
 import folders
 import growth
@@ -17,9 +18,12 @@ import large
 import memory
 import others
 import reader
+import road
+import scale
 import startup
 import surfaces
 import tar
+import task_memory
 import text
 import threads
 import voxels
@@ -32,12 +36,14 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     report = common.Report()
     frames = (counts, voxels, surfaces, differences, others, filters, threads)
-    for subject in (*frames, decoders, aedat4, text, folders, tar, reader):
+    for subject in (*frames, decoders, aedat4, text, folders, tar, reader, executors, road):
         subject.main(report, rounds=rounds)
     startup.main(report)
     growth.main()
     large.main()
     memory.main()
+    task_memory.main(report)
+    scale.main(report)
     report.print()
 
 
