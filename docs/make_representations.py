@@ -29,7 +29,8 @@ from eventkit.render.scene import is_shaded
 from eventkit.render.times import captions
 from eventkit.representations import Representation, make, names
 from eventkit.representations.clip import own_windows
-from eventkit.slicing import Windows, equal_edges, windows_of_edges
+from eventkit.slicing import equal_edges
+from eventkit.windows import Windows, windows_of_edges
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "representations.md"

@@ -23,7 +23,7 @@ _PUBLIC = {
     "Recording": "eventkit.recording",
     "Sample": "eventkit.samples",
     "ShardSet": "eventkit.shards",
-    "Windows": "eventkit.slicing",
+    "Windows": "eventkit.windows",
     "clip_recording": "eventkit.clips",
     "count_frames": "eventkit.representations",
     "export": "eventkit.writers",
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from eventkit.samples import Sample as Sample
     from eventkit.shards import ShardSet as ShardSet
     from eventkit.simulate import simulate_events as simulate_events
-    from eventkit.slicing import Windows as Windows
     from eventkit.store import open_store as open_store
     from eventkit.survey import ClipSettings as ClipSettings
+    from eventkit.windows import Windows as Windows
     from eventkit.writers import export as export
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eventkit.errors import InvalidEventsError, SettingsError
 from eventkit.events import Events
-from eventkit.slicing import MAX_WINDOWS, Windows
+from eventkit.windows import MAX_WINDOWS, Windows
 
 MAX_DEPTH = 64
 # Cells with more events than this take the limit of the exact mean.

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.frames import Frames
-from eventkit.slicing import equal_edges, windows_of_edges
+from eventkit.slicing import equal_edges
+from eventkit.windows import windows_of_edges
 
 WindowRule = Literal["time", "rgb"]
 EventWindow = Literal["interval", "exposure"]

@@ -24,8 +24,8 @@ from eventkit.preprocess import preprocess
 from eventkit.recording import Chunk, Recording
 from eventkit.representations import Representation
 from eventkit.representations.clip import own_windows
-from eventkit.slicing import Windows, index_ranges
 from eventkit.survey import Survey, survey
+from eventkit.windows import Windows, index_ranges
 
 
 @dataclass(slots=True)

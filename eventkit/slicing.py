@@ -7,19 +7,16 @@ exactly in 8. Windows are in order of start and of stop; they may overlap or lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from eventkit.adaptive import Bisection
 from eventkit.errors import SettingsError
 from eventkit.events import Events
+from eventkit.windows import MAX_WINDOWS, Windows
 
-if TYPE_CHECKING:
-    from eventkit.adaptive import Bisection
-
-MAX_WINDOWS = 1 << 24
 Last = Literal["include", "exclude"]
 
 
@@ -57,37 +54,6 @@ class BinRule(WindowRule, total=False):
     bins: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """T windows, by time or by event number.
-
-    Parameters
-    ----------
-    spans : (T, 2) int64, microseconds
-        Start and stop. Of windows by number: the first event and one past the last one's time.
-    numbers : (T, 2) int64, optional
-        Ranges of event numbers, of windows by count.
-    """
-
-    spans: NDArray[np.int64]
-    numbers: NDArray[np.int64] | None = None
-
-    @classmethod
-    def of_edges(cls, edges: ArrayLike) -> Windows:
-        """Windows between (T + 1,) edges, microseconds."""
-        return cls(windows_of_edges(edges))
-
-    def __len__(self) -> int:
-        return int(self.spans.shape[0])
-
-    def ranges(self, t: NDArray[np.int64], *, before: int = 0) -> NDArray[np.int64]:
-        """Return the (T, 2) index ranges into a chunk ``t`` that follows ``before`` events."""
-        if self.numbers is None:
-            return index_ranges(t, self.spans)
-        found: NDArray[np.int64] = (self.numbers - before).clip(0, t.size)
-        return found
-
-
 def is_whole(value: object, low: int = 1, high: int = (1 << 63) - 1) -> bool:
     """Return whether ``value`` is an integer, no bool, from ``low`` to ``high``.
 
@@ -120,26 +86,6 @@ def equal_edges(start: int, stop: int, bins: int) -> NDArray[np.int64]:
     _check_times(start, stop)
     # Python integers: (stop - start) * bins may pass 2^63.
     return np.array([start + (stop - start) * i // bins for i in range(bins + 1)], np.int64)
-
-
-def windows_of_edges(edges: ArrayLike) -> NDArray[np.int64]:
-    """Turn (T + 1,) edges into (T, 2) windows; edges must not decrease."""
-    try:
-        array = np.asarray(edges)
-    except ValueError as err:  # lists of unequal lengths
-        msg = "expected at least two integer edges in microseconds, got lists of unequal lengths"
-        raise SettingsError(msg) from err
-    if array.ndim != 1 or array.size < 2 or array.dtype.kind not in "iu":
-        msg = f"expected at least two integer edges in microseconds, got {array.dtype}{array.shape}"
-        raise SettingsError(msg)
-    if array.dtype.kind == "u" and (array > np.uint64((1 << 63) - 1)).any():
-        msg = f"expected edges below 2^63 us, got {array.max()}"
-        raise SettingsError(msg)
-    array = array.astype(np.int64)
-    if (array[1:] < array[:-1]).any():
-        msg = "expected edges that do not decrease"
-        raise SettingsError(msg)
-    return np.stack([array[:-1], array[1:]], axis=1)
 
 
 def windows(
@@ -283,9 +229,3 @@ def _check_times(start: int, stop: int) -> None:
     if not -(2**63) <= start <= stop < 2**63:
         msg = f"expected windows within 2^63 us, got {start} .. {stop}; is a time damaged?"
         raise SettingsError(msg)
-
-
-def index_ranges(t: NDArray[np.int64], spans: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the (T, 2) index ranges of the events in each window; binary search in ``t``."""
-    found: NDArray[np.int64] = np.searchsorted(t, spans.ravel(), side="left").astype(np.int64)
-    return found.reshape(spans.shape)

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.errors import SettingsError
+from eventkit.location import Location
 from eventkit.pack_reader import StoredClip
 
-if TYPE_CHECKING:
-    from eventkit.store import Store
-
 _NAMED = 8
+
+
+class ClipSource(Protocol):
+    """All clips of a store, by their places."""
+
+    @property
+    def path(self) -> Location:
+        """Where it is."""
+        ...
+
+    @property
+    def all_facts(self) -> list[dict[str, Any]]:
+        """What is noted of every clip."""
+        ...
+
+    @property
+    def all_labels(self) -> NDArray[np.int64]:
+        """(N,) class ids of every clip."""
+        ...
+
+    def clip_at(self, place: int) -> StoredClip:
+        """Return the clip of a place."""
+        ...
 
 
 class Clips:
@@ -24,7 +45,7 @@ class Clips:
     ``clips[3]`` is a clip, ``clips[10:20]`` clips, ``clips["name"]`` those of a recording.
     """
 
-    def __init__(self, store: Store, places: Sequence[int] | NDArray[np.int64]) -> None:
+    def __init__(self, store: ClipSource, places: Sequence[int] | NDArray[np.int64]) -> None:
         self._store, self._places = store, places
 
     def __len__(self) -> int:

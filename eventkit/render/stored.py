@@ -15,8 +15,9 @@ from eventkit.render.scene import Scene, is_shaded
 from eventkit.representations.registry import representation_class
 from eventkit.samples import decode_images
 from eventkit.shards import ShardSet
-from eventkit.slicing import equal_edges, windows_of_edges
+from eventkit.slicing import equal_edges
 from eventkit.store import Store, StoredClip
+from eventkit.windows import windows_of_edges
 
 
 def scene_of_store(store: Store, index: int, *, settings: ClipSettings | None = None) -> Scene:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from eventkit.errors import InvalidEventsError, SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
-from eventkit.slicing import BinRule, WindowRule, Windows, is_whole, windows
+from eventkit.slicing import BinRule, WindowRule, is_whole, windows
+from eventkit.windows import Windows
 
 Outside = Literal["raise", "drop"]
 EventsLike = Events | NDArray[Any] | Mapping[str, Any]

@@ -25,7 +25,8 @@ from eventkit.representations.base import (
     run,
 )
 from eventkit.representations.windowed import BufferedAccumulator, WindowedAccumulator
-from eventkit.slicing import Windows, equal_edges, is_whole
+from eventkit.slicing import equal_edges, is_whole
+from eventkit.windows import Windows
 
 SST_EDGES = ("whole", "sstformer")
 BINAREP_EDGES = ("eventkit", "tonic")

@@ -9,7 +9,8 @@ from eventkit.errors import SettingsError
 from eventkit.events import Events
 from eventkit.representations.base import Representation
 from eventkit.representations.registry import spec_of
-from eventkit.slicing import Windows, equal_edges
+from eventkit.slicing import equal_edges
+from eventkit.windows import Windows
 
 
 def clip_windows(representation: Representation, *, start: int, stop: int, bins: int) -> Windows:

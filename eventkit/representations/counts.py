@@ -20,7 +20,7 @@ from eventkit.representations.base import (
     check_choice,
     run,
 )
-from eventkit.slicing import Windows
+from eventkit.windows import Windows
 
 COUNT_DTYPES = ("u1", "u2", "u4", "f4")
 COUNT_CONVENTIONS = ("eventkit", "tonic", "spikingjelly")

@@ -18,7 +18,8 @@ from eventkit.representations.base import (
     check_positive,
 )
 from eventkit.representations.windowed import BufferedAccumulator
-from eventkit.slicing import Windows, is_whole
+from eventkit.slicing import is_whole
+from eventkit.windows import Windows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from eventkit.representations.base import (
     run,
 )
 from eventkit.representations.windowed import WindowedAccumulator
-from eventkit.slicing import Windows
+from eventkit.windows import Windows
 
 # The colours of the VisEvent script, with which PokerEvent and HARDVS were drawn.
 ON_RGB = (220, 30, 30)

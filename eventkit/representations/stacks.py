@@ -24,7 +24,8 @@ from eventkit.representations.base import (
     check_bins,
 )
 from eventkit.representations.windowed import BufferedAccumulator
-from eventkit.slicing import Windows, is_whole
+from eventkit.slicing import is_whole
+from eventkit.windows import Windows
 
 LATEST_US = (1 << 63) - 1
 

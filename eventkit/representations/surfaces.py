@@ -22,7 +22,8 @@ from eventkit.representations.base import (
     run,
 )
 from eventkit.representations.windowed import WindowedAccumulator
-from eventkit.slicing import Windows, is_whole
+from eventkit.slicing import is_whole
+from eventkit.windows import Windows
 
 SURFACE_CONVENTIONS = ("sae", "hots", "speed-invariant")
 DECAYS = ("exp", "linear")

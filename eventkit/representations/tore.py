@@ -20,7 +20,8 @@ from eventkit.representations.base import (
 )
 from eventkit.representations.surfaces import EXP_REACH, time_type
 from eventkit.representations.windowed import WindowedAccumulator
-from eventkit.slicing import Windows, is_whole
+from eventkit.slicing import is_whole
+from eventkit.windows import Windows
 
 TORE_CONVENTIONS = ("baldwin", "evutils")
 MAX_K = 127

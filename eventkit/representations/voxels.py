@@ -28,7 +28,7 @@ from eventkit.representations.base import (
     run,
 )
 from eventkit.representations.windowed import WindowedAccumulator
-from eventkit.slicing import Windows
+from eventkit.windows import Windows
 
 VOXEL_CONVENTIONS = ("zhu", "zhu-spatial", "tonic", "cube")
 Normalize = Literal["none", "nonzero"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eventkit.events import Events
 from eventkit.representations.base import Accumulator, first_outside
-from eventkit.slicing import Windows
+from eventkit.windows import Windows
 
 
 class WindowedAccumulator(Accumulator):

@@ -6,8 +6,9 @@ work is lost with a worker. A task that takes its process down costs no other ta
 """
 
 from pipelines.executors.alone import Death
-from pipelines.executors.opening import EXECUTORS, Site, checked_name, count_workers, open_pool
+from pipelines.executors.opening import EXECUTORS, checked_name, count_workers, open_pool
 from pipelines.executors.pool import Pool, RunSettings, WorkerDiedError
+from pipelines.executors.site import Site
 
 __all__ = [
     "EXECUTORS",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from eventkit._optional import require
 from pipelines.executors.alone import Death, run_alone
 from pipelines.executors.fit import ClusterError, Fit, misfit, probed, run_if_fit
-from pipelines.executors.opening import Site
+from pipelines.executors.site import Site
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 from eventkit.atomic import TEMPORARY
 from eventkit.errors import EventKitError
 from eventkit.location import Location, location
-from pipelines.executors.opening import Site
+from pipelines.executors.site import Site
 from pipelines.put import put
 from pipelines.versions import installation
 

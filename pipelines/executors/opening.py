@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from eventkit.location import Location
 from pipelines.executors.alone import Death, run_alone
 from pipelines.executors.notes import Notes
 from pipelines.executors.pool import Pool
+from pipelines.executors.site import Site
 from pipelines.scratch import scratch_home
 
 EXECUTORS = ("auto", "inline", "threads", "processes")
@@ -25,22 +25,6 @@ STOP_S = 3.0
 _HIDDEN_NOTES = ".eventkit/running"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """What tasks touch; workers on other machines must see it under the same path.
-
-    Parameters
-    ----------
-    folder : Location, optional
-        Where they write, locked by this run. Absolute.
-    inputs : tuple of Path
-        Files among those that they read. Absolute.
-    """
-
-    folder: Location | None = None
-    inputs: tuple[Location, ...] = ()
 
 
 def checked_name(name: str) -> str:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from eventkit.align import align, nearest, on_event_clock
 from eventkit.frames import Frames, Timing
-from eventkit.slicing import equal_edges, windows_of_edges
+from eventkit.slicing import equal_edges
+from eventkit.windows import windows_of_edges
 
 
 def exposures(

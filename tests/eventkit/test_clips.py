@@ -34,9 +34,9 @@ from eventkit.representations import (
     voxel_grid,
 )
 from eventkit.representations.windowed import BufferedAccumulator
-from eventkit.slicing import Windows
 from eventkit.survey import ClipSettings, cut_spans, survey
 from eventkit.testing.strategies import events, parts
+from eventkit.windows import Windows
 
 SIZE = (7, 5)
 

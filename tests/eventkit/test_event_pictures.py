@@ -18,8 +18,8 @@ from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.representations import make
 from eventkit.representations.pictures import event_image
-from eventkit.slicing import Windows
 from eventkit.testing.strategies import events, parts, sensor_sizes, window_rules
+from eventkit.windows import Windows
 
 WHITE, RED, BLUE = (255, 255, 255), (220, 30, 30), (30, 30, 200)
 NAMES = ["image:event-ahu", "image:tencode"]

@@ -14,8 +14,9 @@ from eventkit.events import Events
 from eventkit.rebin import rebin_counts, rebin_windows, represent_clip
 from eventkit.representations.counts import Counts, count_frames
 from eventkit.representations.registry import make
-from eventkit.slicing import Windows, equal_edges
+from eventkit.slicing import equal_edges
 from eventkit.testing.strategies import events
+from eventkit.windows import Windows
 
 SIZE = (7, 5)
 

@@ -27,8 +27,9 @@ from eventkit.errors import InvalidEventsError, SettingsError
 from eventkit.events import Events
 from eventkit.ledger import Ledger
 from eventkit.representations import Accumulator, count_frames, make, voxel_grid
-from eventkit.slicing import Windows, equal_edges, windows
+from eventkit.slicing import equal_edges, windows
 from eventkit.testing.strategies import events, parts, sensor_sizes
+from eventkit.windows import Windows
 
 COUNT_DTYPES = ["u1", "u2", "u4", "f4"]
 TOPS = {"u1": 255, "u2": 65_535, "u4": 2**32 - 1, "f4": 2**24}

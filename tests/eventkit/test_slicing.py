@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from eventkit.errors import EventKitError, SettingsError
 from eventkit.events import Events
-from eventkit.slicing import Windows, equal_edges, index_ranges, windows, windows_of_edges
+from eventkit.slicing import equal_edges, windows
 from eventkit.testing.strategies import events
+from eventkit.windows import Windows, index_ranges, windows_of_edges
 
 STARTS = st.integers(-(1 << 60), 1 << 60)
 LENGTHS = st.integers(1, 1 << 61)

@@ -15,8 +15,8 @@ from representation_twins import SIZE, drawn_on, pile, rows
 from eventkit.errors import InvalidEventsError, SettingsError
 from eventkit.events import Events
 from eventkit.representations import make, parse, spec_of
-from eventkit.slicing import Windows
 from eventkit.testing.strategies import events, parts, sensor_sizes
+from eventkit.windows import Windows
 
 NAMES = ["stack:rvt", "stack:mdes"]
 BINS = st.integers(1, 12)

@@ -24,8 +24,9 @@ from eventkit.representations.surfaces import (
     fade,
     time_surface,
 )
-from eventkit.slicing import Windows, windows
+from eventkit.slicing import windows
 from eventkit.testing.strategies import events, parts, sensor_sizes
+from eventkit.windows import Windows
 
 SIZE = (7, 5)
 EXACT = 2e-7

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from eventkit.errors import InvalidEventsError, SettingsError
 from eventkit.events import Events
 from eventkit.representations.tore import ToreVolume
-from eventkit.slicing import Windows, windows
+from eventkit.slicing import windows
 from eventkit.testing.strategies import events, parts, sensor_sizes
+from eventkit.windows import Windows
 
 SIZE = (7, 5)
 EXACT = 2e-6

@@ -22,8 +22,8 @@ from representation_twins import (
 from eventkit.errors import InvalidEventsError, SettingsError
 from eventkit.events import Events
 from eventkit.representations import make, voxel_grid
-from eventkit.slicing import Windows
 from eventkit.testing.strategies import events, parts, sensor_sizes
+from eventkit.windows import Windows
 
 CONVENTIONS = ["zhu", "tonic", "cube"]
 BINS = st.integers(1, 9)
