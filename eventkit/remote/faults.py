@@ -44,7 +44,9 @@ def remote_faults(name: str) -> Iterator[None]:
         raise MissingDataError(msg) from err
     except PermissionError as err:
         raise _not_allowed(name, err) from err
-    except OSError:
+    except OSError as err:
+        if err.filename is None:  # libraries of stores name nothing
+            err.filename = name
         raise
     except Exception as err:
         # Any class can come from a remote library, and none may be imported to be named here.
@@ -56,7 +58,7 @@ def remote_faults(name: str) -> Iterator[None]:
 
 def _not_allowed(name: str, err: Exception) -> SettingsError:
     msg = (
-        f"{name}: expected an object that may be read, got {_told(err)}; give the credentials of "
+        f"{name}: expected leave to read and write, got {_told(err)}; give the credentials of "
         "its store, for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
     )
     return SettingsError(msg)

@@ -8,7 +8,9 @@ the common beginning of names.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,13 @@ from eventkit.errors import MissingDataError, SettingsError
 from eventkit.remote.faults import remote_faults
 from eventkit.remote.files import RemoteFile
 from eventkit.remote.listing import Listing, ObjectStatus, status_of
-from eventkit.remote.url import UrlPath
+from eventkit.remote.url import UrlPath, is_plain
+
+logger = logging.getLogger(__name__)
+
+_TAKEN = re.compile("PreconditionFailed|ConditionalRequestConflict|conflicting", re.IGNORECASE)
+_BEYOND = re.compile("range|416", re.IGNORECASE)
+_LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RemotePath(UrlPath):
@@ -57,8 +65,11 @@ class RemotePath(UrlPath):
         """File system and the name in it; made by each process, as they do not survive a fork."""
         fsspec = require("fsspec", extra="remote", purpose="URLs")
         try:
-            # A listing that is kept does not know what another process has put since.
-            store, name = fsspec.core.url_to_fs(str(self), use_listings_cache=False)
+            # Of the bucket alone: a name with `::` in it would be taken for a chain of URLs. And a
+            # listing that is kept does not know what another process has put since.
+            bucket = f"{self._protocol}://{self.parts[0]}"
+            store, _ = fsspec.core.url_to_fs(bucket, use_listings_cache=False)
+            name = store._strip_protocol(str(self))
         except (ValueError, ImportError) as err:  # no such protocol, or its package is missing
             msg = f"{self}: expected a path or a URL that fsspec opens ({err})"
             raise SettingsError(msg) from err
@@ -107,20 +118,40 @@ class RemotePath(UrlPath):
         store, name = self._asked
         with suppress(FileNotFoundError), self._faults():
             found = store.find(name, detail=True)
-            return Listing({self._key + at[len(name) :]: status_of(i) for at, i in found.items()})
+            below = {at[len(name) :]: info for at, info in found.items()}
+            names = self._usable(below)
+            return Listing({self._key + name: status_of(below[name]) for name in names})
         return Listing({})
+
+    def _usable(self, names: Iterable[str]) -> list[str]:
+        """Leave out what cannot be the name of a file; marks of folders, which end so, silently."""
+        plain, odd = [], []
+        for name in names:
+            if is_plain(name.removeprefix("/")) or not name:
+                plain.append(name)
+            elif not name.endswith("/"):
+                odd.append(name)
+        if odd:
+            logger.warning(
+                "%s: left out %d objects whose names no file can have, as %s%s",
+                *(self, len(odd), self, odd[0]),
+            )
+        return plain
 
     def _ask_folder(self) -> list[RemotePath]:
         """Return what lies in this folder; files with their status."""
         store, name = self._asked
-        found = []
+        found: dict[str, RemotePath] = {}
         with suppress(FileNotFoundError), self._faults():
-            for info in store.ls(name, detail=True):
-                path = self / info["name"].rstrip("/")[len(name) + 1 :]
-                if info["type"] == "file":
-                    path._listing = Listing({path._key: status_of(info)})
-                found.append(path)
-        return sorted(found)
+            infos = {info["name"][len(name) :]: info for info in store.ls(name, detail=True)}
+            for below in self._usable(infos):
+                if not below:  # a file, whose folder was asked for
+                    continue
+                path = self / below
+                if infos[below]["type"] == "file":
+                    path._listing = Listing({path._key: status_of(infos[below])})
+                found[str(path)] = path
+        return sorted(found.values())
 
     def stat(self) -> ObjectStatus:
         """Return size and version.
@@ -155,8 +186,12 @@ class RemotePath(UrlPath):
         if self._listing is not None:
             return next(self._listing.below(self._key), None) is not None
         store, name = self._asked
-        with self._faults():
-            return bool(store.isdir(name))
+        try:
+            with self._faults():  # not `isdir`, which takes a network that is away for a "no"
+                kind = store.info(name)["type"]
+                return bool(kind == "directory" or store.isdir(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def exists(self) -> bool:
         """Tell whether this is an object, or anything lies below."""
@@ -207,9 +242,16 @@ class RemotePath(UrlPath):
         """Return ``length`` bytes from ``start``, fewer at the end."""
         if (content := self._held_here()) is not None:
             return content[start : start + length]
+        if length <= 0:  # a range of nothing is none, for which all is sent
+            return b""
         store, name = self._asked
         with self._faults():
-            return bytes(store.cat_file(name, start=start, end=start + length))
+            try:
+                return bytes(store.cat_file(name, start=start, end=start + length))
+            except OSError as err:
+                if not _BEYOND.search(str(err)) or start < int(store.info(name)["size"]):
+                    raise
+                return b""
 
     def open(self, mode: Literal["rb"] = "rb") -> RemoteFile:
         """Open for reading bytes."""
@@ -237,16 +279,23 @@ class RemotePath(UrlPath):
             try:
                 store.pipe_file(name, data, mode="create")
             except OSError as err:
-                if not _is_there_already(err):
+                if not isinstance(err, FileExistsError) and not _TAKEN.search(_all_of(err)):
                     raise
-                return bool(store.cat_file(name) == data)
+                with suppress(FileNotFoundError):  # which was removed since
+                    return bool(store.cat_file(name) == data)
+                return False
         return True
 
     def fetch(self, file: Path) -> None:
         """Copy the content to a file of this machine."""
         store, name = self._asked
         with self._faults():
-            store.get_file(name, str(file))
+            try:
+                store.get_file(name, str(file))
+            except OSError as err:
+                if err.filename is None and err.errno in _LOCAL_ERRORS:
+                    err.filename = str(file)
+                raise
 
     def take(self, file: Path) -> None:
         """Put the content of a file of this machine."""
@@ -265,6 +314,6 @@ class RemotePath(UrlPath):
                 raise
 
 
-def _is_there_already(err: OSError) -> bool:
-    """Tell whether a put was refused as there is an object; s3fs has no class of its own for it."""
-    return isinstance(err, FileExistsError) or "PreconditionFailed" in str(err)
+def _all_of(err: OSError) -> str:
+    """Return message and cause: s3fs has no class of its own for a put that lost to another."""
+    return f"{err} {err.__cause__}"

@@ -17,7 +17,7 @@ class UrlPath:
     Parameters
     ----------
     url : str
-        As ``s3://bucket/folder``.
+        As ``s3://bucket/folder``. Slashes too many go, ``..`` leads up but not out of the bucket.
 
     Raises
     ------
@@ -27,12 +27,12 @@ class UrlPath:
 
     def __init__(self, url: str) -> None:
         matched = URL.fullmatch(url)
-        if matched is None:
-            msg = f"expected a URL like s3://bucket/folder, got {url!r}"
+        if matched is None or "://" in matched[2]:  # fsspec chains those
+            msg = f"expected one URL like s3://bucket/folder, got {url!r}"
             raise SettingsError(msg)
-        self._protocol = matched[1]
-        rooted = "/" if matched[2].startswith("/") else ""
-        self._key = rooted + "/".join(part for part in matched[2].split("/") if part)
+        self._protocol = matched[1].lower()
+        bucket, _, names = matched[2].partition("/")
+        self._key = "/".join((bucket, *_straight(names)))
 
     def __str__(self) -> str:
         return f"{self._protocol}://{self._key}"
@@ -52,17 +52,11 @@ class UrlPath:
     def __truediv__(self, name: str | PurePosixPath) -> Self:
         return self._at(f"{self._key}/{name}")
 
+    def _at(self, key: str) -> Self:
+        return self._like(f"{self._protocol}://{key}")
+
     def _like(self, url: str) -> Self:
         return type(self)(url)
-
-    def _at(self, key: str) -> Self:
-        parts: list[str] = []
-        for part in key.split("/"):
-            if part == ".." and parts:
-                parts.pop()
-            elif part != ".":
-                parts.append(part)
-        return self._like(f"{self._protocol}://{'/'.join(parts)}")
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -121,3 +115,19 @@ class UrlPath:
             msg = f"expected a folder above {self}, got {other}"
             raise ValueError(msg)
         return PurePosixPath(*self.parts[len(other.parts) :])
+
+
+def is_plain(key: str) -> bool:
+    """Tell whether an object of this name can be a file: not of ``a//b``, ``a/../b`` or ``a/``."""
+    return not {"", ".", ".."} & set(key.split("/"))
+
+
+def _straight(names: str) -> list[str]:
+    """Return the parts of a path without those that stay or lead up."""
+    parts: list[str] = []
+    for part in names.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return parts
