@@ -65,6 +65,11 @@ class GuardedArray:
         self._unpack = require("numcodecs.blosc", extra="zarr", purpose=_PURPOSE).decompress
         self._shards: dict[tuple[int, ...], _Shard] = {}
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+        return self._shape
+
     def words(self) -> str:
         """Return shape of a clip and type."""
         return f"{self._shape[1:]} {self._array.dtype}"

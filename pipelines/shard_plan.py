@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,12 +22,13 @@ from pipelines.quarantine import quarantined
 from pipelines.receipts import PLAN, read_json, read_plan, receipt_path, write_plan
 from pipelines.shard_count import count_shards
 from pipelines.shard_sample import SampleMaker
-from pipelines.shard_settings import ShardSettings
+from pipelines.shard_settings import MIXED_PACKS, ShardSettings
 from pipelines.tally import total
 
 _TOLD_OF_BAD = ("recording", "stage", "reason", "file", "offset", "time_us", "message", "attempts")
 _TRIED = 16
 """Samples of a split that are encoded to learn how large they become."""
+_RANK_BYTES = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def plan_shards(store: Store, settings: ShardSettings, *, out: Location) -> dict
     suffixes = {suffix for receipt in receipts for suffix in receipt["suffixes"]}
     decisive = {
         **converted["settings"],
-        **asdict(settings),
+        **settings.as_dict(),
         "rgb_suffix": "jpg" if suffixes == {"jpg"} else "png",
     }
     content = [[f["sha256"] for f in receipt["files"]] for receipt in receipts]
@@ -100,7 +101,7 @@ def plan_shards(store: Store, settings: ShardSettings, *, out: Location) -> dict
         "classes": converted["classes"],
         **_store_totals(store.path, converted),
     }
-    orders = _orders(store, settings.seed)
+    orders = _orders(store, settings)
     plan["counts"] = _counts(out, orders, SampleMaker.of_plan(store.path, plan, settings))
     cut = (_cut(split, order, plan["counts"][split]) for split, order in orders.items())
     plan["parts"] = [part for parts in cut for part in parts]
@@ -124,11 +125,12 @@ def _cut(split: str, order: Order, count: int) -> Iterator[Part]:
         yield Part(f"{split}/{split}-{i:06d}.tar", order, edges[i], edges[i + 1])
 
 
-def _orders(store: Store, seed: int) -> dict[str, Order]:
+def _orders(store: Store, settings: ShardSettings) -> dict[str, Order]:
     """Return split -> its clips in order; refuses two clips of one key."""
     places: dict[str, list[tuple[int, int]]] = {}
     ranks: dict[str, list[bytes]] = {}
     keys: set[bytes] = set()
+    groups = _groups(store.names, settings)
     for position, name in enumerate(store.names):
         for number, facts in enumerate(store.pack(name).facts):
             recording, clip = facts["recording"], facts["clip"]
@@ -139,13 +141,21 @@ def _orders(store: Store, seed: int) -> dict[str, Order]:
                 raise SettingsError(msg)
             keys.add(digest)
             places.setdefault(facts["split"], []).append((position, number))
-            ranks.setdefault(facts["split"], []).append(_rank(seed, recording, clip))
+            rank = groups[name] + _rank(settings.seed, recording, clip)
+            ranks.setdefault(facts["split"], []).append(rank)
     orders = {}
     for split in sorted(places):
-        order = np.argsort(np.array(ranks[split], "S32"), kind="stable")
+        order = np.argsort(np.array(ranks[split], f"S{_RANK_BYTES}"), kind="stable")
         table = np.array(places[split], np.int32)[order]
         orders[split] = Order(tuple(store.names), table[:, 0], table[:, 1])
     return orders
+
+
+def _groups(names: Sequence[str], settings: ShardSettings) -> dict[str, bytes]:
+    """Return what comes first in the ranks of a pack's clips: the number of its group of packs."""
+    size = MIXED_PACKS if settings.mix == "packs" else max(1, len(names))
+    shuffled = sorted(names, key=lambda name: _rank(settings.seed, name, 0))
+    return {name: (place // size).to_bytes(4, "big") for place, name in enumerate(shuffled)}
 
 
 def _rank(seed: int, recording: str, clip: int) -> bytes:

@@ -133,7 +133,7 @@ def shard_command(settings: Mapping[str, Any]) -> str:
     default = asdict(ShardSettings())
     given = {name: v for name, v in settings.items() if name in default and v != default[name]}
     options: list[tuple[str, str | None]] = []
-    for name in ("codec", "num_shards", "shard_bytes", "seed"):
+    for name in ("codec", "num_shards", "shard_bytes", "seed", "mix"):
         if given.get(name) is not None:
             options.append((f"--{name.replace('_', '-')}", str(given[name])))
     if "with_diffs" in given:

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from crash_helpers import Clean, write_raw
 
-from pipelines import cli
+from pipelines.cli_convert import convert
+from pipelines.cli_shard import shard
 from pipelines.receipts import read_receipt, receipt_path, withdraw_receipt, write_receipt
 
 Call = tuple[str, str]
@@ -51,7 +52,7 @@ def receipts(folder: Path) -> Iterator[tuple[Path, dict]]:
 def test_a_pack_and_the_way_to_it_are_on_the_disk_before_its_receipt(
     tmp_path: Path, calls: list[Call]
 ) -> None:
-    run(cli.convert, write_raw(tmp_path / "raw", recordings=4), "--out", tmp_path / "a" / "store")
+    run(convert, write_raw(tmp_path / "raw", recordings=4), "--out", tmp_path / "a" / "store")
 
     store = tmp_path / "a" / "store"
     for path, receipt in receipts(store):
@@ -68,7 +69,7 @@ def test_a_tar_its_indexes_its_receipt_and_last_the_manifest(
     clean: Clean, tmp_path: Path, calls: list[Call]
 ) -> None:
     shards = tmp_path / "shards"
-    run(cli.shard, clean.folder / "store", "--out", shards, "--num-shards", "3")
+    run(shard, clean.folder / "store", "--out", shards, "--num-shards", "3")
 
     for path, receipt in receipts(shards):
         commit = calls.index(("rename", str(path)))

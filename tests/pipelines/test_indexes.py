@@ -17,7 +17,8 @@ from pipelines_helpers import tree_bytes, write_recording
 from eventkit.errors import SettingsError
 from eventkit.shards import SampleIndex, load_manifest
 from eventkit.store import open_store
-from pipelines import cli
+from pipelines.cli_convert import convert
+from pipelines.cli_shard import shard
 from pipelines.cli_verify import verify
 from pipelines.executors import open_pool
 from pipelines.finish import finish, listed_files
@@ -38,14 +39,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("indexes")
     for i in range(36):
         write_recording(folder / "raw" / f"c{i % 3}" / f"{i:03d}", seed=i, events=50)
-    call(cli.convert, folder / "raw", "--out", folder / "store", "--bins", "3")
+    call(convert, folder / "raw", "--out", folder / "store", "--bins", "3")
     return folder / "store"
 
 
 @pytest.fixture(scope="module")
 def shards(store: Path) -> Path:
     out = store.with_name("shards")
-    call(cli.shard, store, "--out", out, "--num-shards", "3")
+    call(shard, store, "--out", out, "--num-shards", "3")
     return out
 
 
@@ -173,7 +174,7 @@ def test_a_lost_index_is_made_again(store: Path, shards: Path, victim: str) -> N
     before = tree_bytes(shards)
     (shards / victim).unlink()
 
-    call(cli.shard, store, "--out", shards, "--num-shards", "3")
+    call(shard, store, "--out", shards, "--num-shards", "3")
 
     assert tree_bytes(shards) == before
 
@@ -185,7 +186,7 @@ def test_a_changed_index_is_made_again(store: Path, shards: Path, victim: str) -
     data[len(data) // 2] ^= 1
     (shards / victim).write_bytes(data)
 
-    call(cli.shard, store, "--out", shards, "--num-shards", "3")
+    call(shard, store, "--out", shards, "--num-shards", "3")
 
     assert tree_bytes(shards) == before
 
@@ -213,7 +214,7 @@ def test_verify_names_an_index_that_is_damaged(shards: Path, victim: str, damage
 def test_without_md5_wids_has_none_and_the_tars_are_hashed_all_the_same(
     store: Path, tmp_path: Path
 ) -> None:
-    call(cli.shard, store, "--out", tmp_path / "out", "--no-md5")
+    call(shard, store, "--out", tmp_path / "out", "--no-md5")
 
     index = json.loads((tmp_path / "out" / "wids-train.json").read_text())
     assert "md5sum" not in index["shardlist"][0]
@@ -228,7 +229,7 @@ def test_other_codecs_hold_the_same_frames(
 ) -> None:
     from eventkit.shards import ShardSet
 
-    call(cli.shard, store, "--out", tmp_path / "out", "--codec", codec)
+    call(shard, store, "--out", tmp_path / "out", "--codec", codec)
     call(verify, tmp_path / "out")
 
     ours, reference = ShardSet.open(tmp_path / "out"), ShardSet.open(shards)

@@ -17,7 +17,8 @@ from named_miniatures import asldvs
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
 from eventkit.homography import load_homography
-from pipelines import cli
+from pipelines.cli_convert import convert
+from pipelines.cli_shard import shard
 from pipelines.datasets.discover import RecordingSpec, discover
 from pipelines.datasets.named import named_sets
 from pipelines.datasets.splits import SPLIT_METHODS, SplitRule, split_recordings
@@ -69,7 +70,7 @@ def test_the_convert_line_gives_the_settings_it_was_made_of(
     made, reading = ClipSettings(**clip), ReadSettings(**read)
     settings = json.loads(json.dumps(settings_dict(made, reading, layout)))
 
-    options = parsed(convert_command(settings), to=cli.convert)
+    options = parsed(convert_command(settings), to=convert)
 
     matrix = matrix_command(settings)
     assert (matrix is None) == (options["homography"] is None)
@@ -91,9 +92,9 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_the_shard_line_gives_the_settings_it_was_made_of() -> None:
-    made = ShardSettings(codec="npy", with_diffs=True, num_shards=3, seed=7, md5=False)
+    made = ShardSettings(codec="npy", with_diffs=True, num_shards=3, seed=7, mix="packs", md5=False)
 
-    options = parsed(shard_command(asdict(made)), to=cli.shard)
+    options = parsed(shard_command(asdict(made)), to=shard)
 
     assert {name: options[name] for name in asdict(made)} == asdict(made)
 
@@ -137,6 +138,7 @@ SHARD = {
     "num_shards": "3",
     "shard_bytes": "100000",
     "seed": "7",
+    "mix": "packs",
     "md5": None,
 }
 SHARD_ONLY_HOW = {"store", "out", "dry_run", "executor", "workers"}
@@ -147,8 +149,8 @@ def options_of(command: Any) -> dict[str, Any]:
 
 
 def test_every_option_is_known_here() -> None:
-    assert set(options_of(cli.convert)) == CONVERT.keys() | ONLY_HOW
-    assert set(options_of(cli.shard)) == SHARD.keys() | SHARD_ONLY_HOW
+    assert set(options_of(convert)) == CONVERT.keys() | ONLY_HOW
+    assert set(options_of(shard)) == SHARD.keys() | SHARD_ONLY_HOW
 
 
 def flag(option: Any, value: str | None) -> list[str]:
@@ -184,32 +186,32 @@ def of_plan(options: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
 
 @pytest.mark.parametrize("name", [name for name in CONVERT if name != "root"])
 def test_every_option_of_convert_is_printed_again(name: str) -> None:
-    typed = flag(options_of(cli.convert)[name], CONVERT[name])
+    typed = flag(options_of(convert)[name], CONVERT[name])
     typed += ["--windows", "rgb"] * (name == "event_window")
-    plan = of_plan(parsed(shlex.join(["eventkit", "convert", "RAW", *typed]), to=cli.convert))
+    plan = of_plan(parsed(shlex.join(["eventkit", "convert", "RAW", *typed]), to=convert))
     settings, layout, words = plan
 
     line = convert_command(settings, layout=layout, split_rule=words)
 
     assert line != "eventkit convert RAW"
-    assert of_plan(parsed(line, to=cli.convert)) == plan
+    assert of_plan(parsed(line, to=convert)) == plan
 
 
 @pytest.mark.parametrize("name", SHARD)
 def test_every_option_of_shard_is_printed_again(name: str) -> None:
-    typed = flag(options_of(cli.shard)[name], SHARD[name])
-    options = parsed(shlex.join(["eventkit", "shard", *typed]), to=cli.shard)
+    typed = flag(options_of(shard)[name], SHARD[name])
+    options = parsed(shlex.join(["eventkit", "shard", *typed]), to=shard)
     made = ShardSettings(**{key: options[key] for key in SHARD})
 
     line = shard_command(asdict(made))
 
     assert made != ShardSettings()
-    assert parsed(line, to=cli.shard) == options
+    assert parsed(line, to=shard) == options
 
 
 def test_a_set_of_tonic_is_what_is_converted() -> None:
     typed = "eventkit convert tonic:POKERDVS,train=true --root there --bins 4"
-    settings, layout, words = of_plan(parsed(typed, to=cli.convert))
+    settings, layout, words = of_plan(parsed(typed, to=convert))
 
     line = convert_command(settings, layout=layout, split_rule=words)
 

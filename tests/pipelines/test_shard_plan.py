@@ -13,7 +13,8 @@ from test_indexes import call
 from eventkit.errors import SettingsError
 from eventkit.shards import ShardSet
 from eventkit.store import Store, open_store
-from pipelines import cli
+from pipelines.cli_convert import convert
+from pipelines.cli_shard import shard
 from pipelines.receipts import read_plan, write_plan
 from pipelines.shard_plan import Order, plan_shards
 from pipelines.shard_settings import ShardSettings
@@ -25,11 +26,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plan")
     for i in range(60):
         write_recording(folder / "raw" / f"c{i // 20}" / f"{i:03d}", seed=i, events=60)
-    call(cli.convert, folder / "raw", "--out", folder / "store", "--clip-us", "100000")
+    call(convert, folder / "raw", "--out", folder / "store", "--clip-us", "100000")
     return folder / "store"
 
 
-def keys_of(store: Path, out: Path, **settings: int) -> list[str]:
+def keys_of(store: Path, out: Path, **settings: int | str) -> list[str]:
     plan = plan_shards(open_store(store), ShardSettings(**settings), out=out)
     opened = open_store(store)
     return [
@@ -59,8 +60,35 @@ def test_samples_are_sorted_by_the_hash_of_seed_recording_and_clip(
     assert keys_of(store, tmp_path, seed=8) != expected
 
 
+def test_packs_are_mixed_a_group_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.plan.PACK_CLIPS", 10)
+    monkeypatch.setattr("pipelines.shard_plan.MIXED_PACKS", 2)
+    for i in range(60):
+        write_recording(tmp_path / "raw" / f"c{i // 20}" / f"{i:03d}", seed=i, events=60)
+    call(convert, tmp_path / "raw", "--out", tmp_path / "store")
+    opened = open_store(tmp_path / "store")
+    home = {facts["recording"]: n for n in opened.names for facts in opened.pack(n).facts}
+
+    keys = keys_of(tmp_path / "store", tmp_path, mix="packs")
+    whole = keys_of(tmp_path / "store", tmp_path)
+
+    assert sorted(keys) == sorted(whole)
+    assert "mix" not in ShardSettings().as_dict()
+    train = [home[key.split("#")[0]] for key in keys if split_of(opened, key) == "train"]
+    # A group is left for good: two packs are open at a time, and all come.
+    last = {pack: max(i for i, p in enumerate(train) if p == pack) for pack in set(train)}
+    first = {pack: train.index(pack) for pack in set(train)}
+    open_at_once = [sum(first[p] <= i <= last[p] for p in last) for i in range(len(train))]
+    assert max(open_at_once) == 2
+    assert len(set(train)) == 6
+
+
+def split_of(store: Store, key: str) -> str:
+    return store[key.split("#")[0]][0].split
+
+
 def test_every_shard_mixes_classes_and_holds_the_same_number(store: Path, tmp_path: Path) -> None:
-    call(cli.shard, store, "--out", tmp_path / "out", "--num-shards", "4")
+    call(shard, store, "--out", tmp_path / "out", "--num-shards", "4")
 
     shards = ShardSet.open(tmp_path / "out")
     counts = [s["samples"] for s in shards.manifest["shards"] if s["name"].startswith("train/")]
@@ -89,7 +117,7 @@ def test_shards_have_about_the_size_that_was_asked_for(
     store: Path, tmp_path: Path, codec: str
 ) -> None:
     wanted = 1 << 18
-    call(cli.shard, store, "--out", tmp_path / "o", "--codec", codec, "--shard-bytes", wanted)
+    call(shard, store, "--out", tmp_path / "o", "--codec", codec, "--shard-bytes", wanted)
 
     facts = ShardSet.open(tmp_path / "o").manifest["splits"]["train"]
     mean = facts["bytes"] / facts["shards"]
@@ -98,7 +126,7 @@ def test_shards_have_about_the_size_that_was_asked_for(
 
 
 def test_a_small_set_is_one_shard_a_split_unless_asked(store: Path, tmp_path: Path) -> None:
-    said = call(cli.shard, store, "--out", tmp_path / "out")
+    said = call(shard, store, "--out", tmp_path / "out")
 
     splits = ShardSet.open(tmp_path / "out").manifest["splits"]
     assert splits["val"]["shards"] == splits["test"]["shards"] == 1
@@ -108,7 +136,7 @@ def test_a_small_set_is_one_shard_a_split_unless_asked(store: Path, tmp_path: Pa
 
 def test_a_rerun_keeps_the_number_of_shards_of_the_plan(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    call(cli.shard, store, "--out", out)
+    call(shard, store, "--out", out)
     plan = read_plan(out)
     assert plan is not None
     plan["counts"]["train"] = 5
