@@ -33,8 +33,8 @@ from pipelines.shard_settings import MIXES
     type=click.Choice(MIXES),
     default="all",
     show_default=True,
-    help="What samples are mixed with: all of their split, or those of 256 packs at a time, which is "
-    "faster beyond 250,000 clips and from a bucket.",
+    help="What samples are mixed with: all of their split, or those of 256 packs at a time: faster "
+    "beyond 250,000 clips, and from a bucket.",
 )
 @click.option(
     "--md5/--no-md5", default=True, help="The md5 that wids lists; raw codecs are slower with it."

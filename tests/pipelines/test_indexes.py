@@ -112,11 +112,11 @@ def test_the_index_of_wids_says_size_count_and_md5(shards: Path) -> None:
     for split in ("train", "val", "test"):
         index = json.loads((shards / f"wids-{split}.json").read_text())
         assert index["__kind__"] == "wids-shard-index-v1"
-        for shard in index["shardlist"]:
-            data = (shards / shard["url"]).read_bytes()
-            assert shard["filesize"] == len(data)
-            assert shard["nsamples"] == len(samples_of(shards / shard["url"]))
-            assert shard["md5sum"] == hashlib.md5(data).hexdigest()
+        for listed in index["shardlist"]:
+            data = (shards / listed["url"]).read_bytes()
+            assert listed["filesize"] == len(data)
+            assert listed["nsamples"] == len(samples_of(shards / listed["url"]))
+            assert listed["md5sum"] == hashlib.md5(data).hexdigest()
         assert len(index["shardlist"]) == len(list((shards / split).glob("*.tar")))
 
 
