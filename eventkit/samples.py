@@ -16,7 +16,6 @@ name for pictures and numbers.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -103,8 +102,8 @@ def key_digest(recording: str) -> bytes:
 def encode_array(array: NDArray[Any], *, codec: str = "npy.gz") -> bytes:
     """Return the bytes of a ``.npy`` file.
 
-    ``npy.gz`` is gzip level 6 without time stamp, ``npy.zst`` zstd level 3 with a checksum: equal
-    arrays give equal bytes for equal versions of the libraries.
+    ``npy.gz`` is libdeflate's gzip level 6 without time stamp, ``npy.zst`` zstd level 3 with a
+    checksum: equal arrays give equal bytes for equal versions of the libraries.
     """
     if codec not in CODECS:
         msg = f"expected codec among {', '.join(CODECS)}, got {codec!r}"
@@ -113,7 +112,7 @@ def encode_array(array: NDArray[Any], *, codec: str = "npy.gz") -> bytes:
     np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0))
     data = buffer.getvalue()
     if codec == "npy.gz":
-        return gzip.compress(data, _GZIP_LEVEL, mtime=0)
+        return _to_gzip(data)
     return _to_zstd(data) if codec == "npy.zst" else data
 
 
@@ -135,6 +134,13 @@ def inflate(data: bytes, *, codec: str) -> bytes:
     except (BadArrayError, GzipError) as err:
         msg = f"expected a whole {codec} array, got a damaged one ({err})"
         raise DamageError(msg) from err
+
+
+def _to_gzip(data: bytes) -> bytes:
+    # 35 ms for 346x260 and 10^6 events, 140 ms for 1280x720; zlib takes 92 and 370 ms for 4 % less.
+    # ISA-L takes 4 and 15 ms for a third more, which every epoch would have to read.
+    deflate = require("deflate", extra="pipelines", purpose="writing npy.gz members")
+    return bytes(deflate.gzip_compress(data, _GZIP_LEVEL))
 
 
 def _to_zstd(data: bytes) -> bytes:

@@ -10,7 +10,7 @@ import click
 from eventkit.errors import SettingsError
 from pipelines.executors import EXECUTORS, checked_name
 
-LIBRARIES = ("zarr", "google_crc32c", "PIL", "rich")
+LIBRARIES = ("zarr", "google_crc32c", "deflate", "PIL", "rich")
 
 
 class Percent(click.ParamType):

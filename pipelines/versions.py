@@ -11,7 +11,7 @@ from pathlib import Path
 
 import eventkit
 
-_LIBRARIES = ("numpy", "numba", "zarr", "numcodecs", "pillow", "av", "lz4")
+_LIBRARIES = ("numpy", "numba", "zarr", "numcodecs", "pillow", "av", "lz4", "deflate")
 # The bytes do not depend on these, but whether a task arrives and whether a file can be opened.
 _BESIDE = ("dask", "distributed", "h5py", "hdf5plugin", "zstandard", "rosbags", "polars", "pyarrow")
 
