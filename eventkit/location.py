@@ -29,4 +29,6 @@ def location(name: str | Location) -> Location:
     """
     if isinstance(name, RemotePath | Path):
         return name
+    if name.startswith("file:///"):
+        return Path(name.removeprefix("file://"))
     return RemotePath(name) if URL.fullmatch(name) else Path(name)

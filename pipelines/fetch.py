@@ -7,17 +7,26 @@ room for its largest recording.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import re
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 
+from eventkit.errors import SettingsError
 from eventkit.location import Location, RemotePath
+from eventkit.readers.images.times import INSIDE
 from pipelines.datasets.discover import RecordingSpec
 from pipelines.datasets.files import SIDE_SUFFIXES, stem_of
 from pipelines.scratch import scratch_folder
 
 _FEW = 32
-"""Side files of a folder that may be about all that lies in it; of more, those of its name."""
+"""Side files of a folder that are all fetched; of more, those that may be about the recording."""
+_KEPT_S = 300.0
+"""For how long a listing is believed; a worker may live for many runs."""
+_TIMES = re.compile(r"_?(?:image|exposure)_timestamps")
 
 
 @contextmanager
@@ -39,34 +48,82 @@ def at_hand(root: Location, spec: RecordingSpec) -> Iterator[Path]:
         return
     with scratch_folder() as folder:
         here = folder / root.name  # which names the recording that is the root itself
-        for place in sorted(_needed(root, spec)):
-            target = here / place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (root / place).fetch(target)
+        try:
+            folders, files = _needed(root, spec)
+            for place in folders:
+                (here / place).mkdir(parents=True, exist_ok=True)
+            for place in files:
+                (here / place).parent.mkdir(parents=True, exist_ok=True)
+                (root / place).fetch(here / place)
+        except OSError as err:
+            if err.errno != errno.ENAMETOOLONG:
+                raise
+            msg = (
+                f"{root / spec.id}: expected names that a file of this machine can have, got "
+                "longer ones; copy its objects to shorter names"
+            )
+            raise SettingsError(msg) from err
         yield here
 
 
-def _needed(root: RemotePath, spec: RecordingSpec) -> set[str]:
-    """Return what is to be fetched, relative to the root."""
-    found: set[str] = set()
-    for side in (spec.events, spec.rgb):
-        if side is None:
-            continue
-        path = root / side
+def _needed(root: RemotePath, spec: RecordingSpec) -> tuple[list[str], list[str]]:
+    """Return folders that are to be there, empty, and files to be fetched, relative to the root."""
+    sides = [root / side for side in (spec.events, spec.rgb) if side is not None]
+    files: set[RemotePath] = set()
+    around: dict[RemotePath, set[str]] = {}
+    for path in sides:
         inside = [] if path.is_file() else [p for p in path.iterdir() if p.is_file()]
-        found |= {p.relative_to(root).as_posix() for p in inside or [path]}
+        files.update(inside or [path])
         for folder in (path.parent, path.parent.parent):
             if folder.is_relative_to(root):
-                beside = _beside(folder, stem_of(PurePosixPath(side).name))
-                found |= {p.relative_to(root).as_posix() for p in beside}
-    return found
+                around.setdefault(folder, set()).add(stem_of(path.name))
+    folders: set[RemotePath] = set()
+    for folder, stems in around.items():
+        beside = _listed(folder, int(time.monotonic() // _KEPT_S))
+        files.update(_side_files(beside, stems))
+        folders.update(_owners(beside))
+    return _places(root, folders), _places(root, files)
 
 
-def _beside(folder: RemotePath, stem: str) -> list[RemotePath]:
-    """Return side files in a folder that may be about a recording."""
+@lru_cache(maxsize=4)
+def _listed(folder: RemotePath, when: int) -> list[RemotePath]:
+    """Return what lies in a folder, as it was at the beginning of ``when``.
+
+    Ten thousand recordings in one folder would else be ten thousand listings of ten requests.
+    """
+    return list(folder.iterdir())
+
+
+def _places(root: RemotePath, paths: Iterable[RemotePath]) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in paths)
+
+
+def _side_files(beside: list[RemotePath], stems: Iterable[str]) -> list[RemotePath]:
+    """Return the files of a folder that may be about a recording."""
     sides = [
         path
-        for path in folder.iterdir()
+        for path in beside
         if path.suffix.lower() in SIDE_SUFFIXES and path.suffix.lower() != ".zip" and path.is_file()
     ]
-    return sides if len(sides) <= _FEW else [path for path in sides if stem in path.name]
+    if len(sides) <= _FEW:
+        return sides
+    others = {path.name for path in beside}.difference(stems)
+    return [path for path in sides if _may_be_about(path.name, stems, others)]
+
+
+def _may_be_about(name: str, stems: Iterable[str], others: set[str]) -> bool:
+    """Tell whether a side file has a name of the recording, or one that is that of no other."""
+    if name in INSIDE or any(stem in name for stem in stems):
+        return True
+    return _TIMES.search(name) is not None and _owner(name) not in others
+
+
+def _owners(beside: list[RemotePath]) -> list[RemotePath]:
+    """Return the folders that files of times beside them are about: readers tell by their being."""
+    names = {_owner(path.name) for path in beside if _TIMES.search(path.name)}
+    return [path for path in beside if path.name in names and not path.is_file()]
+
+
+def _owner(name: str) -> str:
+    """Return the name of the folder that a file of times begins with, as that of DSEC."""
+    return re.split(r"_(?:image|exposure)_", name)[0]

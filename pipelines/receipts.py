@@ -21,7 +21,7 @@ from typing import Any
 from eventkit.atomic import TEMPORARY, remove, sync, sync_folder
 from eventkit.errors import DamageError
 from eventkit.faults import at
-from eventkit.location import Location
+from eventkit.location import Location, RemotePath
 from eventkit.samples import encode_json
 from eventkit.shards import manifest_digest
 from pipelines.put import put, put_unless_there, take_away
@@ -129,7 +129,9 @@ def _sizes_agree(folder: Location, files: Iterable[dict[str, Any]]) -> bool:
         try:
             if (folder / entry["path"]).stat().st_size != entry["bytes"]:
                 return False
-        except OSError:
+        except OSError as err:
+            if isinstance(folder, RemotePath) and not isinstance(err, FileNotFoundError):
+                raise  # a store that does not answer says nothing about the file
             return False
     return True
 

@@ -3,13 +3,14 @@
 An object store lets go of nothing for a process that dies, and its clock cannot be asked. So the
 holder rewrites its object every ten seconds, and whoever comes watches it: what changes is held,
 what stays as it is for two minutes was left by a dead process. The next higher number is then put
-unless it is there, which one of several succeeds in. A holder that was silent for so long and finds
-a higher number stops.
+unless it is there, which one of several succeeds in. A holder that was silent for so long, and does
+not find its own lock as the highest when it comes back, stops.
 """
 
 from __future__ import annotations
 
 import _thread
+import hashlib
 import json
 import logging
 import signal
@@ -18,10 +19,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
-from eventkit.atomic import machine, runs
-from eventkit.errors import LockedError
+from eventkit.atomic import TEMPORARY, machine, runs
+from eventkit.errors import EventKitError, LockedError
 from eventkit.location import RemotePath
+from pipelines.briefly import briefly
 from pipelines.holder import Holder
 from pipelines.receipts import HIDDEN
 
@@ -31,6 +34,8 @@ LOCKS = f"{HIDDEN}/lock"
 BEAT_S = 10.0
 STALE_S = 120.0
 LOOK_S = 1.0
+END_S = 1.0
+"""How long a run that was interrupted tries to let go; its lock is free anyway, as it is dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,41 +66,70 @@ def locked_behind_url(folder: RemotePath) -> Iterator[None]:
     beat = _Beat(folder, mine)
     beat.start()
     try:
+        _remove_probes(folder)
         yield
     except BaseException as err:
+        interrupted = not isinstance(err, Exception)
+        briefly(partial(_end, folder, mine, beat), seconds=END_S if interrupted else BEAT_S)
         if beat.lost is not None:
             msg = f"{folder}: expected to hold its lock, got that of {beat.lost}; stopped for it"
             raise LockedError(msg) from err
         raise
-    finally:
-        beat.stop()
-        if beat.lost is None:
-            _let_go(folder, mine)
+    _end(folder, mine, beat)
+
+
+def _end(folder: RemotePath, mine: _Lock, beat: _Beat) -> None:
+    beat.stop()
+    if beat.lost is None:
+        _let_go(folder, mine)
+
+
+def _remove_probes(folder: RemotePath) -> None:
+    """Remove what a killed run has left under a temporary name: probes that workers look for."""
+    for path in (folder / HIDDEN).iterdir():
+        if path.name.startswith(TEMPORARY):
+            path.unlink(missing_ok=True)
 
 
 def _take(folder: RemotePath) -> _Lock:
     """Put a lock, or raise `LockedError`."""
     there = _highest(folder)
-    if there is not None:
-        _require_dead(folder, there)
-        logger.warning("%s: the run of %s, ended without a word; taken over", folder, there.holder)
+    if there is not None and not _is_dead(folder, there):
+        return _take(folder)
     mine = _Lock(1 if there is None else there.number + 1, Holder.here())
     if not mine.path(folder).create(mine.encoded()):
-        there = _highest(folder)
-        raise _refusal(folder, "another process" if there is None else str(there.holder))
+        other = _highest(folder)
+        raise _refusal(folder, "another process" if other is None else str(other.holder))
+    if there is None:
+        return mine
+    if _read(there.path(folder)) != there:
+        # It was taken over and let go of meanwhile: the number after it says nothing.
+        mine.path(folder).unlink(missing_ok=True)
+        return _take(folder)
+    logger.warning("%s: the run of %s, ended without a word; taken over", folder, there.holder)
     return mine
 
 
-def _require_dead(folder: RemotePath, there: _Lock) -> None:
-    """Return when a holder is known to be dead: at once where it ran on this machine."""
+def _is_dead(folder: RemotePath, there: _Lock) -> bool:
+    """Watch a holder: whether it is dead, told at once where it ran here, or has let go.
+
+    Raises
+    ------
+    LockedError
+        If it is alive.
+    """
     if there.holder.machine == machine() and not runs(there.holder.pid):
-        return
+        return True
     logger.warning("%s: watching %.0f s for a sign of %s", folder, STALE_S, there.holder)
     began = time.monotonic()
     while time.monotonic() - began < STALE_S:
         time.sleep(LOOK_S)
-        if _highest(folder) != there:
-            raise _refusal(folder, str(there.holder))
+        seen = _highest(folder)
+        if seen is None:
+            return False
+        if seen != there:
+            raise _refusal(folder, str(seen.holder))
+    return True
 
 
 def _refusal(folder: RemotePath, holder: str) -> LockedError:
@@ -120,33 +154,50 @@ def _locks(folder: RemotePath) -> list[RemotePath]:
 
 def _highest(folder: RemotePath) -> _Lock | None:
     """Return the lock that holds, None where there is none."""
-    for path in reversed(_locks(folder)):
-        with suppress(FileNotFoundError, ValueError, TypeError, KeyError):
-            content = json.loads(path.read_bytes())
-            return _Lock(int(path.name), Holder(**content["holder"]), int(content["beat"]))
-    return None
+    found = (_read(path) for path in reversed(_locks(folder)))
+    return next((lock for lock in found if lock is not None), None)
+
+
+def _read(path: RemotePath) -> _Lock | None:
+    """Return a lock, None where there is none; one that cannot be read is somebody's too."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        content = json.loads(data)
+        return _Lock(int(path.name), Holder(**content["holder"]), int(content["beat"]))
+    except (ValueError, TypeError, KeyError):
+        token = hashlib.sha256(data).hexdigest()
+        nobody = Holder(host="a machine", machine="", pid=0, since="a time", token=token)
+        return _Lock(int(path.name), nobody)
 
 
 class _Beat(threading.Thread):
-    """Rewrites the lock; ends the block if there is a higher one."""
+    """Rewrites the lock; ends the block if it is no longer the highest."""
 
     def __init__(self, folder: RemotePath, mine: _Lock) -> None:
         super().__init__(name="eventkit-lock", daemon=True)
-        self.lost: Holder | None = None
+        self.lost: str | None = None
         self._folder, self._mine = folder, mine
         self._over = threading.Event()
 
     def run(self) -> None:
         while not self._over.wait(BEAT_S):
-            with suppress(OSError):  # a store that is away for a moment
+            try:
                 there = _highest(self._folder)
-                if there is not None and there.number > self._mine.number:
-                    self.lost = there.holder
-                    logger.error("%s: taken over by %s", self._folder, there.holder)
-                    _thread.interrupt_main(signal.SIGTERM)
+                if there is None or there.holder.token != self._mine.holder.token:
+                    self._stop_for("another process" if there is None else str(there.holder))
                     return
                 self._mine = replace(self._mine, beat=self._mine.beat + 1)
                 self._mine.path(self._folder).write_bytes(self._mine.encoded())
+            except (EventKitError, OSError) as err:  # a store that is away for a moment
+                logger.info("%s: the lock was not renewed: %s", self._folder, err)
+
+    def _stop_for(self, other: str) -> None:
+        self.lost = other
+        logger.error("%s: taken over by %s", self._folder, other)
+        _thread.interrupt_main(signal.SIGTERM)
 
     def stop(self) -> None:
         """Write no more."""

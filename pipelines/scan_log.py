@@ -16,6 +16,7 @@ from typing import Any
 
 from eventkit.location import Location, RemotePath
 from eventkit.samples import encode_json
+from pipelines.briefly import briefly
 from pipelines.put import building
 from pipelines.receipts import HIDDEN
 from pipelines.scratch import on_disk
@@ -23,6 +24,8 @@ from pipelines.scratch import on_disk
 SCAN_FILE = f"{HIDDEN}/scan.jsonl"
 PUT_S = 30.0
 _PARTS = f"{HIDDEN}/scan"
+_END_S = 1.0
+"""How long a scan that was interrupted tries to keep what it has found since the last put."""
 
 
 def kept_scans(folder: Location | None) -> dict[str, dict[str, Any]]:
@@ -66,9 +69,13 @@ def _to_parts(folder: RemotePath) -> Iterator[Callable[[bytes], None]]:
 
     try:
         yield append
-    finally:
+    except BaseException as err:
         if waiting:
-            put_all()
+            interrupted = not isinstance(err, Exception)
+            briefly(put_all, seconds=_END_S if interrupted else PUT_S)
+        raise
+    if waiting:
+        put_all()
 
 
 def _parts(folder: Location) -> list[RemotePath]:

@@ -58,7 +58,7 @@ def remote_faults(name: str) -> Iterator[None]:
 
 def _not_allowed(name: str, err: Exception) -> SettingsError:
     msg = (
-        f"{name}: expected leave to read and write, got {_told(err)}; give the credentials of "
+        f"{name}: expected an object that may be read, got {_told(err)}; give the credentials of "
         "its store, for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
     )
     return SettingsError(msg)

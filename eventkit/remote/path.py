@@ -26,6 +26,8 @@ from eventkit.remote.url import UrlPath, is_plain
 logger = logging.getLogger(__name__)
 
 _TAKEN = re.compile("PreconditionFailed|ConditionalRequestConflict|conflicting", re.IGNORECASE)
+_VERSION = "?versionId="
+"""What follows it names a version for s3fs, which would go to the object of the name before it."""
 _BEYOND = re.compile("range|416", re.IGNORECASE)
 _LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -64,6 +66,9 @@ class RemotePath(UrlPath):
     def _asked(self) -> tuple[Any, str]:
         """File system and the name in it; made by each process, as they do not survive a fork."""
         fsspec = require("fsspec", extra="remote", purpose="URLs")
+        if _VERSION in self._key:
+            msg = f"{self}: expected a name without {_VERSION}; copy the object to another name"
+            raise SettingsError(msg)
         try:
             # Of the bucket alone: a name with `::` in it would be taken for a chain of URLs. And a
             # listing that is kept does not know what another process has put since.
@@ -118,38 +123,33 @@ class RemotePath(UrlPath):
         store, name = self._asked
         with suppress(FileNotFoundError), self._faults():
             found = store.find(name, detail=True)
-            below = {at[len(name) :]: info for at, info in found.items()}
-            names = self._usable(below)
-            return Listing({self._key + name: status_of(below[name]) for name in names})
+            below = {at[len(name) :]: status_of(info) for at, info in found.items()}
+            self._tell_odd(below)
+            return Listing({self._key + at: s for at, s in below.items() if _is_usable(at)})
         return Listing({})
 
-    def _usable(self, names: Iterable[str]) -> list[str]:
-        """Leave out what cannot be the name of a file; marks of folders, which end so, silently."""
-        plain, odd = [], []
-        for name in names:
-            if is_plain(name.removeprefix("/")) or not name:
-                plain.append(name)
-            elif not name.endswith("/"):
-                odd.append(name)
+    def _tell_odd(self, names: Iterable[str]) -> None:
+        """Say what is left out; marks of folders, whose names end with a slash, are nothing."""
+        odd = [name for name in names if not _is_usable(name) and not name.endswith("/")]
         if odd:
             logger.warning(
-                "%s: left out %d objects whose names no file can have, as %s%s",
+                "%s: objects are left out whose names no file can have: %d, as %s%s",
                 *(self, len(odd), self, odd[0]),
             )
-        return plain
 
     def _ask_folder(self) -> list[RemotePath]:
         """Return what lies in this folder; files with their status."""
         store, name = self._asked
         found: dict[str, RemotePath] = {}
         with suppress(FileNotFoundError), self._faults():
-            infos = {info["name"][len(name) :]: info for info in store.ls(name, detail=True)}
-            for below in self._usable(infos):
-                if not below:  # a file, whose folder was asked for
+            for info in store.ls(name, detail=True):
+                is_file = info["type"] == "file"
+                below = (info["name"] if is_file else info["name"].rstrip("/"))[len(name) :]
+                if not below or not _is_usable(below):  # of a file that is all that is found
                     continue
                 path = self / below
-                if infos[below]["type"] == "file":
-                    path._listing = Listing({path._key: status_of(infos[below])})
+                if is_file:
+                    path._listing = Listing({path._key: status_of(info)})
                 found[str(path)] = path
         return sorted(found.values())
 
@@ -317,3 +317,8 @@ class RemotePath(UrlPath):
 def _all_of(err: OSError) -> str:
     """Return message and cause: s3fs has no class of its own for a put that lost to another."""
     return f"{err} {err.__cause__}"
+
+
+def _is_usable(name: str) -> bool:
+    """Tell whether what stands behind the name of a folder can lead to a file; nothing can."""
+    return not name or (is_plain(name.removeprefix("/")) and _VERSION not in name)

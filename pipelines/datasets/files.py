@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from eventkit.compression import SUFFIXES
-from eventkit.errors import EventKitError, MissingDataError
+from eventkit.errors import EventKitError, MissingDataError, SettingsError
 from eventkit.location import Location, RemotePath
 from eventkit.readers import is_events, suffixes
 from pipelines.datasets.faults import Refuse, SetFault, at_once
@@ -235,7 +235,10 @@ def _may_be_events(table: Location) -> bool:
     """Look into a table; one that cannot be read is set aside by the scan, with the reason."""
     try:
         return is_events(str(table))
-    except (EventKitError, OSError):
+    except (EventKitError, OSError) as err:
+        # A store that does not answer, or refuses, says nothing about the file.
+        if isinstance(table, RemotePath) and isinstance(err, OSError | SettingsError):
+            raise
         return True
 
 

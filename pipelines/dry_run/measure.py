@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from eventkit.clip_settings import ClipSettings
+from eventkit.location import location
 from pipelines.datasets.discover import RecordingSpec
 from pipelines.opening import ReadSettings
 from pipelines.pack_task import PackJob, convert_pack
@@ -133,7 +134,8 @@ def _measure_part(job: SampleJob, part: tuple[Sampled, ...]) -> Part:
     rest = took - sizes.packs * first
     rate = max(0.0, all_s - sizes.packs * one_s) / rest if rest > 0 else all_s / max(took, 1)
     pack_s = max(0.0, one_s - rate * first) if rest > 0 else 0.0
-    noted = sum(len(scan_line(stamp_of(j), scan)) for j, scan in zip(jobs, scans, strict=True))
+    stamps = [stamp_of(each, location(each.root)) for each in jobs]
+    noted = sum(len(scan_line(*each)) for each in zip(stamps, scans, strict=True))
     return Part(
         scans=scanned,
         scan_s=scan_s,

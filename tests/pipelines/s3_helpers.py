@@ -116,6 +116,7 @@ def object_store() -> Iterator[ObjectStore]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
+        store = None
         try:
             wait_for(server_port)
             client = s3fs.S3FileSystem(
@@ -125,8 +126,9 @@ def object_store() -> Iterator[ObjectStore]:
             store = ObjectStore(port, server_port, client)
             store.connect()
             yield store
-            store.cut()
         finally:
+            if store is not None:
+                store.cut()
             s3fs.S3FileSystem.clear_instance_cache()
             server.kill()
             server.wait()
