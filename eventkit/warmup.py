@@ -42,7 +42,7 @@ FILTERS = (
 )
 # Those that are decoded by kernels and need no optional library.
 FORMATS = {"evt2": "raw", "evt21": "raw", "evt3": "raw", "dat": "dat", "atis-bin": "bin",
-           "es": "es", "csv": "csv"}  # fmt: skip
+           "es": "es", "csv": "csv", "npz": "npz"}  # fmt: skip
 LOCK_NAME = ".eventkit-warmup.lock"
 
 

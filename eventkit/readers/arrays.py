@@ -9,14 +9,16 @@ of each and never the whole.
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eventkit.aligned import aligned
 from eventkit.errors import FormatError, InvalidEventsError, SettingsError
 from eventkit.events import TimeUnit, field_names
 from eventkit.npy import BadArrayError, CutArrayError, Header, check_size, read_header
@@ -60,6 +62,14 @@ class Lane:
         """Bytes of an event."""
         return self.dtype.itemsize * self.width
 
+    def place(self, column: str) -> tuple[int, np.dtype[Any]]:
+        """Return the byte of an event where a column stands, and its type."""
+        key = self.fields[column]
+        if isinstance(key, str):
+            dtype, start = cast("Mapping[str, Any]", self.dtype.fields)[key][:2]
+            return start, dtype
+        return (key or 0) * self.dtype.itemsize, self.dtype
+
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
@@ -84,16 +94,11 @@ class Lanes:
     @property
     def types(self) -> dict[str, np.dtype[Any]]:
         """The type of each column."""
-        found = {}
-        for lane in self.lanes:
-            for column, key in lane.fields.items():
-                found[column] = lane.dtype[key] if isinstance(key, str) else lane.dtype
-        return found
+        return {column: lane.place(column)[1] for lane in self.lanes for column in lane.fields}
 
-    @property
-    def of_time(self) -> Lane:
-        """The lane with the times."""
-        return next(lane for lane in self.lanes if "t" in lane.fields)
+    def of(self, column: str) -> Lane:
+        """Return the lane with a column."""
+        return next(lane for lane in self.lanes if column in lane.fields)
 
     @property
     def end(self) -> int:
@@ -112,18 +117,29 @@ class Lanes:
         Raises
         ------
         BadArrayError
+            As `pieces`.
+        """
+        for part in self.pieces(first, size=size):
+            yield part.at, part.columns
+
+    def pieces(self, first: int = 0, *, size: int = PART_EVENTS) -> Iterator[Part]:
+        """Yield ``size`` events at a time, from event ``first`` on.
+
+        Raises
+        ------
+        BadArrayError
             If the bytes end before the events do; those that are whole have been yielded.
         """
         with self._opened(first) as files:
             yield from self._parts(files, first, size)
 
-    def to_end(self, first: int = 0) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-        """Yield as `parts` what is there, of an array that ends where its stream ends.
+    def to_end(self, first: int = 0) -> Iterator[Part]:
+        """Yield as `pieces` what is there, of an array that ends where its stream ends.
 
         Raises
         ------
         BadArrayError
-            As `parts`; and where bytes follow, after all events.
+            As `pieces`; and where bytes follow, after all events.
         """
         with self._opened(first) as files:
             yield from self._parts(files, first, PART_EVENTS)
@@ -148,28 +164,71 @@ class Lanes:
                 file.seek(lane.start + first * lane.stride)
             yield files
 
-    def _parts(
-        self, files: Sequence[BinaryIO], first: int, size: int
-    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    def _parts(self, files: Sequence[BinaryIO], first: int, size: int) -> Iterator[Part]:
         size = min(size, MAX_PART_BYTES // max(lane.stride for lane in self.lanes))
+        rooms = [aligned(min(size, self.size) * lane.stride) for lane in self.lanes]
         for at in range(first, self.size, size):
             n = min(size, self.size - at)
             data = [
-                file.read(n * lane.stride) for lane, file in zip(self.lanes, files, strict=True)
+                _read(file, room[: n * lane.stride])
+                for lane, file, room in zip(self.lanes, files, rooms, strict=True)
             ]
             pairs = list(zip(self.lanes, data, strict=True))
-            whole = min(len(found) // lane.stride for lane, found in pairs)
-            columns: dict[str, NDArray[Any]] = {}
-            for lane, found in pairs:
-                columns |= _columns(lane, found[: whole * lane.stride], whole)
+            whole = min(found.size // lane.stride for lane, found in pairs)
             if whole:
-                yield at, columns
+                yield Part(
+                    at, whole, [(lane, found[: whole * lane.stride]) for lane, found in pairs]
+                )
             if whole < n:
                 msg = f"it ends after {at + whole} of {self.size} events"
                 raise CutArrayError(msg)
 
 
-def _columns(lane: Lane, data: bytes, n: int) -> dict[str, NDArray[Any]]:
+def _read(file: BinaryIO, room: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return as many of the next bytes as there is room for, read-only; fewer at the end."""
+    if isinstance(file, zipfile.ZipExtFile):
+        # It makes bytes in any case, and would copy them: 2 ns an event of four int64.
+        return np.frombuffer(file.read(room.size), np.uint8)
+    view, done = room.data, 0
+    while got := file.readinto(view[done:]):  # type: ignore[attr-defined]
+        done += got
+    found = room[:done]
+    found.flags.writeable = False
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive events, as they stand in the file.
+
+    Parameters
+    ----------
+    at : int
+        Index of the first.
+    size : int
+    data : sequence of (Lane, (bytes,) uint8)
+        The bytes of each lane, exactly those of these events, read-only; the next part may take
+        their memory.
+    """
+
+    at: int
+    size: int
+    data: Sequence[tuple[Lane, NDArray[np.uint8]]]
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The columns; views, but of files of the other byte order."""
+        columns: dict[str, NDArray[Any]] = {}
+        for lane, found in self.data:
+            columns |= _columns(lane, found, self.size)
+        return columns
+
+    def bytes_of(self, column: str) -> NDArray[np.uint8]:
+        """Return the bytes of the lane with a column."""
+        return next(found for lane, found in self.data if column in lane.fields)
+
+
+def _columns(lane: Lane, data: NDArray[np.uint8], n: int) -> dict[str, NDArray[Any]]:
     items: NDArray[Any] = np.frombuffer(data, lane.dtype)
     found = {}
     for column, key in lane.fields.items():
@@ -191,7 +250,7 @@ def settle_unit(lanes: Lanes, given: TimeUnit | None, name: str) -> tuple[TimeUn
         If a column holds no numbers, or the unit cannot be told.
     """
     check_types(lanes.types, name)
-    times = Lanes([lanes.of_time], lanes.size, "")
+    times = Lanes([lanes.of("t")], lanes.size, "")
     sample = np.empty(0, lanes.types["t"])
     # A cut array is met again, and booked, when the events are read.
     with suppress(CutArrayError):

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from eventkit.columns import Buffer
 from eventkit.errors import EventKitError, FormatError
 from eventkit.events import TimeUnit
 from eventkit.npy import MAGIC, BadArrayError, CutArrayError, read_header
@@ -24,6 +25,7 @@ from eventkit.readers.arrays import (
 )
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.column_order import refuse_order
+from eventkit.readers.integers import PartDecoder
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.readers.table import Cleaner, bytes_from
@@ -64,7 +66,7 @@ class NpyReader:
             sensor_size=found.size,
             geometry_source=found.why,
             source=EventStream(
-                lambda _, mark: _decode(source, lanes, unit, mark, strict=strict),
+                lambda buffer, mark: _decode(source, lanes, unit, buffer, mark, strict=strict),
                 path=source.name,
                 sensor_size=found.size,
                 on_error=options.on_error,
@@ -97,15 +99,20 @@ def _lanes(source: Source, columns: str | None, sensor_size: tuple[int, int] | N
 
 
 def _decode(
-    source: Source, lanes: Lanes, unit: TimeUnit, mark: object, *, strict: bool
+    source: Source,
+    lanes: Lanes,
+    unit: TimeUnit,
+    buffer: Buffer,
+    mark: object,
+    *,
+    strict: bool,
 ) -> Iterator[RawChunk]:
     cleaner = Cleaner(source.name, unit, strict=strict).starting_at(mark)
-    lane = lanes.of_time
+    decoder, lane = PartDecoder.of(lanes, cleaner, buffer), lanes.of("t")
     with _faults(source, end=lanes.end):
-        for at, columns in lanes.to_end(cleaner.seen):
-            offset = lane.start + at * lane.stride
-            mark = (at, cleaner.low)
-            yield cleaner.chunk(columns, locate=bytes_from(offset, lane.stride), mark=mark)
+        for part in lanes.to_end(cleaner.seen):
+            offset = lane.start + part.at * lane.stride
+            yield decoder.chunk(part, locate=bytes_from(offset, lane.stride))
 
 
 @contextmanager

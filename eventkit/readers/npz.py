@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, cast
 
+from eventkit.columns import Buffer
 from eventkit.errors import EventKitError, FormatError, InvalidEventsError
 from eventkit.events import FIELD_NAMES, TimeUnit, field_names
 from eventkit.npy import BadArrayError, CutArrayError, read_npy
@@ -37,6 +38,7 @@ from eventkit.readers.arrays import (
 )
 from eventkit.readers.base import ReadOptions
 from eventkit.readers.column_order import refuse_order
+from eventkit.readers.integers import PartDecoder
 from eventkit.readers.policy import RawChunk
 from eventkit.readers.stream import EventStream
 from eventkit.readers.table import Cleaner
@@ -104,7 +106,7 @@ class NpzReader:
             sensor_size=found.size,
             geometry_source=found.why,
             source=EventStream(
-                lambda _, mark: _decode(source, plan, mark, strict=strict),
+                lambda buffer, mark: _decode(source, plan, buffer, mark, strict=strict),
                 path=source.name,
                 sensor_size=found.size,
                 on_error=options.on_error,
@@ -294,17 +296,23 @@ def _stored_size(source: Source) -> tuple[int, int] | None:
 
 
 def _decode(
-    source: Source, plan: _Plan | FormatError, mark: object, *, strict: bool
+    source: Source,
+    plan: _Plan | FormatError,
+    buffer: Buffer,
+    mark: object,
+    *,
+    strict: bool,
 ) -> Iterator[RawChunk]:
     if isinstance(plan, FormatError):
         raise plan.anew()
     cleaner = Cleaner(source.name, plan.unit, strict=strict).starting_at(mark)
+    decoder = PartDecoder.of(plan.lanes, cleaner, buffer)
     with _faults(source):
         if not strict and mark is None:
             for name in plan.members:
                 _check_sum(source, name)
-        for at, columns in plan.lanes.parts(cleaner.seen):
-            yield cleaner.chunk(columns, mark=(at, cleaner.low))
+        for part in plan.lanes.pieces(cleaner.seen):
+            yield decoder.chunk(part)
 
 
 def _check_sum(source: Source, name: str) -> None:

@@ -17,6 +17,7 @@ import eventkit
 from eventkit.errors import EventKitError, FormatError, SettingsError
 from eventkit.events import Events
 from eventkit.npy import BadArrayError, read_npy
+from eventkit.readers.arrays import PART_EVENTS
 from eventkit.testing.strategies import events
 
 N = 300
@@ -183,6 +184,27 @@ def test_a_file_cut_anywhere_keeps_its_whole_events(path: Path, array: Any) -> N
         )
         assert recording.events == TRUTH[: max(whole_events, 0)]
         assert recording.ledger.faults[0]["reason"] == "truncated"
+
+
+@pytest.mark.parametrize("at", [0, PART_EVENTS - 1, PART_EVENTS, PART_EVENTS + 7])
+def test_a_bad_row_of_a_long_array_is_named_and_what_stands_before_it_kept(
+    path: Path, at: int
+) -> None:
+    n = PART_EVENTS + 100
+    table = np.zeros(n, [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "i1")])
+    table["t"], table["p"] = np.arange(n), np.arange(n) % 2
+    table["p"][at] = 3
+    save(path, table)
+    start = path.stat().st_size - table.nbytes
+
+    with pytest.raises(FormatError, match=f"got 3 at event {at};") as caught:
+        _ = eventkit.open(path).events
+    skipped = eventkit.open(path, on_error="skip")
+
+    assert caught.value.offset == start + at * table.dtype.itemsize
+    assert skipped.events.t.tolist() == np.delete(np.arange(n), at).tolist()
+    assert skipped.events.p.tolist() == np.delete(table["p"], at).tolist()
+    assert skipped.ledger.skipped == {"bad_row": 1}
 
 
 @pytest.mark.parametrize(
