@@ -20,7 +20,10 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "missing": ("error", "listed, no such recording"),
     "bad_line": ("error", "list lines that cannot be used"),
     "listed_twice": ("error", "listed more than once"),
-    "same_name": ("error", "one name for two recordings"),
+    "same_name": (
+        "error",
+        "one name, or one key of a sample, for two recordings; `convert` refuses them",
+    ),
     "two_pictures": ("error", "more than one RGB side"),
     "layout": ("error", "classes cannot be told from sessions"),
     "shared": ("error", "in more than one split"),

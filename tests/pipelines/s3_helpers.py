@@ -117,6 +117,7 @@ def object_store() -> Iterator[ObjectStore]:
         for name, value in settings.items():
             patch.setenv(name, value)
         store = None
+        s3fs.S3FileSystem.clear_instance_cache()  # which other tests have sent elsewhere
         try:
             wait_for(server_port)
             client = s3fs.S3FileSystem(

@@ -106,7 +106,9 @@ def test_a_store_in_a_bucket_opens_as_that_of_a_disk(
         np.testing.assert_array_equal(ours.diff_events, theirs.diff_events)
 
 
-@pytest.mark.parametrize("damage", ["lost", "flipped", "cut"])
+@pytest.mark.parametrize(
+    "damage", ["lost", *(pytest.param(d, marks=pytest.mark.long) for d in ("flipped", "cut"))]
+)
 def test_damage_in_a_bucket_is_named_and_never_read_as_zeros(
     bucket: ObjectStore, place: str, clean: Clean, tmp_path: Path, damage: str
 ) -> None:
@@ -150,7 +152,7 @@ def command_of(name: str, place: str, clean: Clean) -> tuple[str | Path, ...]:
     return ("shard", url(place, "store"), "--out", url(place, "shards"), *SHARD)
 
 
-@pytest.mark.parametrize(("name", "point", "nth"), seeded(SEED, 3))
+@pytest.mark.parametrize(("name", "point", "nth"), seeded(SEED, 1))
 def test_kill_at_a_point(
     bucket: ObjectStore,
     place: str,
@@ -165,7 +167,7 @@ def test_kill_at_a_point(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("name", "point", "nth"), seeded(SEED, 11)[3:])
+@pytest.mark.parametrize(("name", "point", "nth"), seeded(SEED, 11)[1:])
 def test_kill_at_every_point(
     bucket: ObjectStore,
     place: str,
@@ -205,7 +207,7 @@ def killed_then_as_on_disk(
     assert left_on(scratch) == []
 
 
-@pytest.mark.parametrize("name", ["convert", "shard"])
+@pytest.mark.parametrize("name", ["convert", pytest.param("shard", marks=pytest.mark.long)])
 def test_a_store_that_goes_away_in_the_middle_and_comes_back(
     bucket: ObjectStore, place: str, clean: Clean, tmp_path: Path, name: str
 ) -> None:

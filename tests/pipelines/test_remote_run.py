@@ -28,6 +28,8 @@ from pipelines.fetch import at_hand
 from pipelines.opening import ReadSettings
 from pipelines.scan import ScanJob, scan_recording
 
+pytestmark = pytest.mark.long
+
 RECIPE = """
 [model]
 backbone = "vit_tiny_patch16_224"
@@ -179,7 +181,6 @@ def test_a_store_of_this_disk_lends_to_a_bucket(
     assert_as_on_disk(bucket, place, disk, "store", tmp_path)
 
 
-@pytest.mark.long
 def test_what_is_set_aside_in_a_bucket_is_looked_at_again(
     bucket: ObjectStore, place: str, disk: Path, tmp_path: Path
 ) -> None:
@@ -266,7 +267,6 @@ def test_pictures_that_are_the_source_itself(
     assert "1 clip" in said
 
 
-@pytest.mark.long
 def test_more_objects_than_a_page_of_a_listing(bucket: ObjectStore, place: str) -> None:
     keys = [f"{i:04d}" for i in range(1001)]
     bucket.client.pipe({f"{BUCKET}/{place}/{key}": b"x" for key in keys})
@@ -370,7 +370,6 @@ def test_ctrl_c_ends_in_time_where_the_store_hangs(
     assert left_on(scratch) == []
 
 
-@pytest.mark.long
 def test_workers_of_a_cluster_share_nothing_but_the_bucket(
     bucket: ObjectStore, place: str, disk: Path, tmp_path: Path
 ) -> None:
@@ -390,7 +389,6 @@ def test_workers_of_a_cluster_share_nothing_but_the_bucket(
     assert not [path for folder in folders for path in folder.rglob(".tmp-*")]
 
 
-@pytest.mark.long
 def test_training_reads_a_bucket_and_then_its_cache(
     bucket: ObjectStore, place: str, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
