@@ -20,7 +20,8 @@ import numpy as np
 
 from eventkit.clip_settings import ClipSettings, stored_form
 from eventkit.errors import EventKitError, FormatError
-from eventkit.location import Location, ObjectStatus, location
+from eventkit.location import Location, location
+from eventkit.parts import state_of
 from eventkit.preprocess import preprocess
 from eventkit.recording import Recording
 from eventkit.samples import encode_json
@@ -283,7 +284,9 @@ def stamp_of(job: ScanJob, root: Location) -> str:
     ``root`` is that of the job, behind a URL best as it was listed.
     """
     try:
-        states = [(p.relative_to(root).as_posix(), *_state(p)) for p in input_files(root, job.spec)]
+        states = [
+            (p.relative_to(root).as_posix(), *state_of(p)) for p in input_files(root, job.spec)
+        ]
     except OSError as err:
         states = [(str(err), 0, 0)]
     # Several recordings may share a file.
@@ -295,11 +298,3 @@ def stamp_of(job: ScanJob, root: Location) -> str:
 def _settings_json(clip: ClipSettings, read: ReadSettings) -> str:
     """Return both as they stand in a list of JSON; once for all recordings, 0.2 ms each."""
     return encode_json([asdict(clip), asdict(read)]).decode()[1:-1]
-
-
-def _state(path: Location) -> tuple[int, int | str]:
-    """Return size, and what changes when the content does."""
-    status = path.stat()
-    if isinstance(status, ObjectStatus):
-        return status.st_size, status.version
-    return status.st_size, status.st_mtime_ns
