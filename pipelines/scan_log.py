@@ -32,8 +32,7 @@ def kept_scans(folder: Location | None) -> dict[str, dict[str, Any]]:
     """Return stamp -> result of every recording that was looked at for a store."""
     if folder is None:
         return {}
-    files = (folder / SCAN_FILE, *_parts(folder))
-    return {entry.pop("stamp"): entry for file in files for entry in _lines(file)}
+    return {entry.pop("stamp"): entry for entry in _entries(folder)}
 
 
 @contextmanager
@@ -97,17 +96,17 @@ def put_in_order(folder: Location, scans: Mapping[str, Mapping[str, Any]]) -> No
         In order.
     """
     # A line at a time: all of them once more would double the memory of a large scan.
-    others = {
-        entry.pop("stamp"): entry
-        for file in (folder / SCAN_FILE, *_parts(folder))
-        for entry in _lines(file)
-        if entry["stamp"] not in scans
-    }
+    others = {e.pop("stamp"): e for e in _entries(folder) if e["stamp"] not in scans}
     with building(folder / SCAN_FILE) as temporary, temporary.open("wb") as file:
         file.writelines(scan_line(stamp, result) for stamp, result in scans.items())
         file.writelines(scan_line(stamp, others[stamp]) for stamp in sorted(others))
     for part in _parts(folder):
         part.unlink(missing_ok=True)
+
+
+def _entries(folder: Location) -> Iterator[dict[str, Any]]:
+    for file in (folder / SCAN_FILE, *_parts(folder)):
+        yield from _lines(file)
 
 
 def _lines(path: Location) -> Iterator[dict[str, Any]]:

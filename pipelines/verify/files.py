@@ -15,6 +15,7 @@ from pipelines.receipts import HIDDEN, PLAN, hash_file, seal_holds
 from pipelines.verify.verdict import Verdict
 
 _OURS = ("lock", "origin.json", "scan.jsonl", "quarantine.jsonl", "too_many_bad.json")
+_OURS_BELOW = ("running/", "lock/", "scan/")
 REPORT = "report.html"
 
 
@@ -112,4 +113,4 @@ def _is_ours(path: str, hidden: set[str]) -> bool:
     rest = path.removeprefix(f"{HIDDEN}/")
     if rest == path:
         return False
-    return path == PLAN or rest in _OURS or rest in hidden or rest.startswith(("running/", "lock/"))
+    return path == PLAN or rest in _OURS or rest in hidden or rest.startswith(_OURS_BELOW)

@@ -153,6 +153,14 @@ def test_files_of_others_are_no_damage(made: Path) -> None:
     assert found.notes == [f"{made / 'shards' / 'LICENSE'}: nothing lists it"]
 
 
+def test_what_a_scan_of_a_bucket_has_noted_when_it_was_stopped_is_no_damage(copy: Path) -> None:
+    part = copy / "store" / ".eventkit" / "scan" / "000000.jsonl"
+    part.parent.mkdir()
+    part.write_bytes(b"{}\n")
+
+    assert look(copy / "store").problems == []
+
+
 def test_a_copy_without_hidden_notes_of_the_run_is_whole(copy: Path) -> None:
     shutil.rmtree(copy / "shards" / ".eventkit")
 
