@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from eventkit.cli.options import RGB_OFFSET, RGB_TIME_UNIT, read_options
+from eventkit.cli.options import RGB_OFFSET, RGB_TIME_UNIT, HereType, read_options
 from eventkit.cli.text import counted, echo
 from eventkit.errors import SettingsError
 
@@ -29,11 +29,11 @@ _OF_RECORDINGS = (
 
 
 @click.command(name="render")
-@click.argument("source", type=click.Path(path_type=Path), default="shards")
+@click.argument("source", type=HereType(path_type=Path), default="shards")
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=HereType(path_type=Path),
     default="clip.png",
     show_default=True,
     help="A sheet (.png) or a film (.gif, .mp4).",
@@ -50,7 +50,7 @@ _OF_RECORDINGS = (
 @click.option("--overlay", is_flag=True, help="Events over RGB instead of beside it.")
 @click.option("--scale", type=click.IntRange(1, 64), help="Enlargement.  [default: by size]")
 @click.option("--fps", type=click.FloatRange(0.01, 1000), help="Of a film.  [default: 8]")
-@click.option("--rgb", type=click.Path(path_type=Path), help="RGB side in a file of its own.")
+@click.option("--rgb", type=HereType(path_type=Path), help="RGB side in a file of its own.")
 @RGB_TIME_UNIT
 @RGB_OFFSET
 @read_options

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit._optional import require
-from eventkit.cli.options import SIZE
+from eventkit.cli.options import SIZE, HereType
 from eventkit.cli.text import counted, echo
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from eventkit.frames import to_uint8
@@ -40,8 +40,8 @@ _PROGRESS_EVERY_S = 5.0
 
 
 @click.command(name="simulate")
-@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.argument("source", metavar="SRC", type=HereType(path_type=Path))
+@click.option("--out", required=True, type=HereType(path_type=Path), help="Folder to make.")
 @click.option("--size", type=SIZE, default="64x64", show_default=True, help="Camera pixels.")
 @click.option(
     "--duration-us",

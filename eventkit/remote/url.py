@@ -27,7 +27,7 @@ class UrlPath:
 
     def __init__(self, url: str) -> None:
         matched = URL.fullmatch(url)
-        if matched is None or "://" in matched[2]:  # fsspec chains those
+        if matched is None or not matched[2] or "://" in matched[2]:  # fsspec chains the last
             msg = f"expected one URL like s3://bucket/folder, got {url!r}"
             raise SettingsError(msg)
         self._protocol = matched[1].lower()

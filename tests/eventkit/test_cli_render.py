@@ -283,6 +283,17 @@ def test_what_goes_wrong_is_said_in_one_sentence(converted: Path, tmp_path: Path
     assert not out.exists()
 
 
+def test_a_url_is_no_folder_of_a_strange_name(tool: Any, tmp_path: Path) -> None:
+    path = recording(tmp_path / "r.npz")
+    before = sorted(tmp_path.rglob("*"))
+
+    for arguments in ((path, "-o", "s3://bucket/a.png"), ("s3://bucket/r.npz", "-o", "a.png")):
+        ran = tool("render", *arguments)
+        assert ran.returncode == 2
+        assert "expected a path of this machine, got s3://bucket/" in ran.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_shards_are_the_source_unless_another_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,9 @@ def test_a_url_is_set_straight(given_url: str, straight: str) -> None:
     assert str(UrlPath(given_url)) == straight
 
 
-@pytest.mark.parametrize("text", ["bucket/x", "", "://x", "zip://a.zip::s3://b/x", "1s3://b"])
+@pytest.mark.parametrize(
+    "text", ["bucket/x", "", "://x", "s3://", "zip://a.zip::s3://b/x", "1s3://b"]
+)
 def test_what_is_no_url_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="expected one URL like"):
         UrlPath(text)
