@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crash_helpers import everything
 
 BUCKET = "bucket"
 # Copies bytes both ways; killed, it resets every connection, and what the server has stays.
@@ -92,6 +93,14 @@ class ObjectStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.client.cat_file(f"{BUCKET}/{prefix}/{name}"))
         return folder
+
+
+def assert_as_on_disk(bucket: ObjectStore, place: str, folder: Path, name: str, at: Path) -> None:
+    """Compare what lies in a bucket with the folder of the same name, byte for byte."""
+    ours = everything(bucket.download(f"{place}/{name}", at / "downloaded" / name))
+    theirs = everything(folder / name)
+    assert sorted(ours) == sorted(theirs)
+    assert [path for path in ours if ours[path] != theirs[path]] == []
 
 
 @contextmanager

@@ -12,12 +12,12 @@ import cluster_helpers
 import fsspec
 import numpy as np
 import pytest
-from crash_helpers import everything, finish
+from crash_helpers import finish
 from faulty_wire import Fault, faulty_wire
 from helpers import run_tool, start_tool
 from PIL import Image
 from pipelines_helpers import write_recording
-from s3_helpers import BUCKET, ObjectStore, object_store
+from s3_helpers import BUCKET, ObjectStore, assert_as_on_disk, object_store
 
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
@@ -99,13 +99,6 @@ def put_mark(bucket: ObjectStore, key: str, data: bytes = b"") -> None:
     client = bucket.client
     call = client._call_s3
     fsspec.asyn.sync(client.loop, call, "put_object", Bucket=BUCKET, Key=key, Body=data)
-
-
-def assert_as_on_disk(bucket: ObjectStore, place: str, folder: Path, name: str, at: Path) -> None:
-    ours = everything(bucket.download(f"{place}/{name}", at / "downloaded"))
-    theirs = everything(folder / name)
-    assert sorted(ours) == sorted(theirs)
-    assert [path for path in ours if ours[path] != theirs[path]] == []
 
 
 def left_on(scratch: Path) -> list[str]:
