@@ -32,3 +32,8 @@ def location(name: str | Location) -> Location:
     if name.startswith("file:///"):
         return Path(name.removeprefix("file://"))
     return RemotePath(name) if URL.fullmatch(name) else Path(name)
+
+
+def now(folder: Location) -> Location:
+    """Return a folder whose files are looked up as they are now; behind a URL by one listing."""
+    return folder.listed() if isinstance(folder, RemotePath) else folder

@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from eventkit._optional import require
 from eventkit.atomic import committed, remove_left
 from eventkit.errors import DamageError, EventKitError, MissingDataError, SettingsError
+from eventkit.remote.files import filesystem_of
 
 logger = logging.getLogger(__name__)
 
@@ -163,12 +163,7 @@ class ShardCache:
         return digest.hexdigest(), size
 
     def _open(self, name: str) -> Any:
-        fsspec = require("fsspec", extra="remote", purpose="reading shards behind a URL")
-        try:
-            filesystem, path = fsspec.core.url_to_fs(f"{self._url}/{name}")
-        except ValueError as err:
-            msg = f"{self._url}: expected a folder or a URL that fsspec opens ({err})"
-            raise SettingsError(msg) from err
+        filesystem, path = filesystem_of(f"{self._url}/{name}", shown=self._url)
         return filesystem.open(path, "rb")
 
     @contextmanager

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from eventkit.errors import DamageError, MissingDataError
 from eventkit.guarded_array import cure_of
-from eventkit.location import Location, RemotePath, location
+from eventkit.location import Location, location, now
 from eventkit.pack_layout import COLUMNS as COLUMNS
 from eventkit.pack_layout import ENCODING as ENCODING
 from eventkit.pack_layout import RAW_DTYPES as RAW_DTYPES
@@ -163,7 +163,7 @@ def open_store(path: str | Location, *, partial: bool = False) -> Store:
             ...
     """
     folder = location(path)
-    there = folder.listed() if isinstance(folder, RemotePath) else folder
+    there = now(folder)
     plan = _read_plan(there)
     receipts: dict[str, PackReceipt] = {}
     unfinished = []

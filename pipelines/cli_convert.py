@@ -25,7 +25,7 @@ from eventkit.errors import SettingsError
 from eventkit.homography import load_homography
 from eventkit.location import Location
 from eventkit.representations import COUNT_DTYPES
-from pipelines.cli_run import LIBRARIES, Percent, run_options
+from pipelines.cli_run import DRY_RUN, LIBRARIES, Percent, run_options
 from pipelines.datasets.discover import LAYOUTS
 from pipelines.datasets.named import named_sets
 from pipelines.datasets.splits import SPLIT_METHODS, SplitRule
@@ -139,11 +139,7 @@ QUARANTINED = 3
     metavar="STORE",
     help="Take over from another store, of the same settings, the recordings that are the same.",
 )
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Say what would be done and, measured on a sample, what it costs; write nothing.",
-)
+@DRY_RUN
 @run_options
 @exit_codes(go_on=GO_ON)
 def convert(

@@ -10,6 +10,11 @@ import click
 from eventkit.errors import SettingsError
 from pipelines.executors import EXECUTORS, checked_name
 
+DRY_RUN = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done and, measured on a sample, what it costs; write nothing.",
+)
 LIBRARIES = ("zarr", "google_crc32c", "deflate", "PIL", "rich")
 
 

@@ -10,7 +10,7 @@ from eventkit.cli.run import GO_ON, exit_codes
 from eventkit.cli.text import counted, echo
 from eventkit.location import Location
 from eventkit.samples import CODECS
-from pipelines.cli_run import LIBRARIES, run_options
+from pipelines.cli_run import DRY_RUN, LIBRARIES, run_options
 from pipelines.executors import RunSettings
 from pipelines.scan_notes import empty_splits
 from pipelines.shard_settings import MIXES
@@ -39,11 +39,7 @@ from pipelines.shard_settings import MIXES
 @click.option(
     "--md5/--no-md5", default=True, help="The md5 that wids lists; raw codecs are slower with it."
 )
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Say what would be done and, measured on a sample, what it costs; write nothing.",
-)
+@DRY_RUN
 @run_options
 @exit_codes(go_on=GO_ON)
 def shard(

@@ -11,7 +11,7 @@ from typing import Any
 from eventkit.cli.text import counted
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import SettingsError
-from eventkit.location import Location, lies_in
+from eventkit.location import Location, lies_in, now
 from eventkit.readers import readers
 from pipelines.choice import choose
 from pipelines.datasets.discover import Discovery, Layout, discover
@@ -33,7 +33,6 @@ from pipelines.plan import (
     settings_dict,
 )
 from pipelines.progress import progress
-from pipelines.put import now
 from pipelines.quarantine import check_max_bad, collect_quarantine, quarantined, revise
 from pipelines.receipts import (
     read_json,

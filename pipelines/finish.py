@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from eventkit.errors import DamageError
 from eventkit.faults import at
-from eventkit.location import Location
+from eventkit.location import Location, now
 from eventkit.samples import SCHEMA_VERSION, encode_json
 from eventkit.shards import MANIFEST, MANIFEST_KIND, SampleIndex, manifest_digest
 from pipelines.indexes.card import data_card
 from pipelines.indexes.energon import energon_metadata
 from pipelines.indexes.wids import wids_index, wids_path
-from pipelines.put import now, put
+from pipelines.put import put
 from pipelines.shard_task import check_fields, read_shard_receipt, write_described
 from pipelines.tar import member_offsets
 from pipelines.versions import code_versions

@@ -102,8 +102,3 @@ def take_away(path: Location) -> None:
     elif path.exists():
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
-
-
-def now(folder: Location) -> Location:
-    """Return a folder whose files are looked up as they are now; behind a URL by one listing."""
-    return folder.listed() if isinstance(folder, RemotePath) else folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventkit.errors import MissingDataError, SettingsError
-from eventkit.location import Location, lies_in, location
+from eventkit.location import Location, lies_in, location, now
 from eventkit.shards import MANIFEST
 from eventkit.store import Store, open_store
 from pipelines.executors import RunSettings, Site, open_pool
@@ -14,7 +14,7 @@ from pipelines.kinds import refuse_kind
 from pipelines.lock import locked
 from pipelines.origin import note_origin
 from pipelines.progress import progress
-from pipelines.put import now, take_away
+from pipelines.put import take_away
 from pipelines.quarantine import too_many_bad
 from pipelines.receipts import PLAN, hash_file, read_json
 from pipelines.shard_plan import freeze_shards, plan_shards

@@ -11,6 +11,23 @@ from eventkit.errors import SettingsError
 from eventkit.remote.faults import remote_faults
 
 
+def filesystem_of(url: str, *, shown: str, **options: Any) -> tuple[Any, str]:
+    """Return what fsspec opens for a URL, and the path in it; asks no store.
+
+    Raises
+    ------
+    SettingsError
+        If fsspec opens no such URL; names ``shown``.
+    """
+    fsspec = require("fsspec", extra="remote", purpose="URLs")
+    try:
+        store, path = fsspec.core.url_to_fs(url, **options)
+    except (ValueError, ImportError) as err:  # no such protocol, or its package is missing
+        msg = f"{shown}: expected a path or a URL that fsspec opens ({err})"
+        raise SettingsError(msg) from err
+    return store, str(path)
+
+
 def remote_place(name: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it.
 
@@ -23,13 +40,8 @@ def remote_place(name: str) -> tuple[Any, str]:
     OSError
         If the store does not answer.
     """
-    fsspec = require("fsspec", extra="remote", purpose="reading URLs")
     with remote_faults(name):
-        try:
-            store, path = fsspec.core.url_to_fs(name)
-        except (ValueError, ImportError) as err:  # no such protocol, or its package is missing
-            msg = f"{name}: expected a path or a URL that fsspec opens ({err})"
-            raise SettingsError(msg) from err
+        store, path = filesystem_of(name, shown=name)
         if not store.exists(path):
             raise FileNotFoundError
     return store, path

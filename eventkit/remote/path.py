@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from eventkit._optional import require
 from eventkit.errors import MissingDataError, SettingsError
 from eventkit.remote.faults import remote_faults
-from eventkit.remote.files import RemoteFile
+from eventkit.remote.files import RemoteFile, filesystem_of
 from eventkit.remote.listing import Listing, ObjectStatus, status_of
 from eventkit.remote.url import UrlPath, is_plain
 
@@ -65,20 +64,14 @@ class RemotePath(UrlPath):
     @cached_property
     def _asked(self) -> tuple[Any, str]:
         """File system and the name in it; made by each process, as they do not survive a fork."""
-        fsspec = require("fsspec", extra="remote", purpose="URLs")
         if _VERSION in self._key:
             msg = f"{self}: expected a name without {_VERSION}; copy the object to another name"
             raise SettingsError(msg)
-        try:
-            # Of the bucket alone: a name with `::` in it would be taken for a chain of URLs. And a
-            # listing that is kept does not know what another process has put since.
-            bucket = f"{self._protocol}://{self.parts[0]}"
-            store, _ = fsspec.core.url_to_fs(bucket, use_listings_cache=False)
-            name = store._strip_protocol(str(self))
-        except (ValueError, ImportError) as err:  # no such protocol, or its package is missing
-            msg = f"{self}: expected a path or a URL that fsspec opens ({err})"
-            raise SettingsError(msg) from err
-        return store, str(name)
+        # Of the bucket alone: a name with `::` in it would be taken for a chain of URLs. And a
+        # listing that is kept does not know what another process has put since.
+        bucket = f"{self._protocol}://{self.parts[0]}"
+        store, _ = filesystem_of(bucket, shown=str(self), use_listings_cache=False)
+        return store, str(store._strip_protocol(str(self)))
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -132,10 +125,8 @@ class RemotePath(UrlPath):
         """Say what is left out; marks of folders, whose names end with a slash, are nothing."""
         odd = [name for name in names if not _is_usable(name) and not name.endswith("/")]
         if odd:
-            logger.warning(
-                "%s: objects are left out whose names no file can have: %d, as %s%s",
-                *(self, len(odd), self, odd[0]),
-            )
+            words = "%s: objects are left out whose names no file can have: %d, as %s%s"
+            logger.warning(words, self, len(odd), self, odd[0])
 
     def _ask_folder(self) -> list[RemotePath]:
         """Return what lies in this folder; files with their status."""
