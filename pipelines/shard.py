@@ -16,11 +16,12 @@ from pipelines.origin import note_origin
 from pipelines.progress import progress
 from pipelines.put import take_away
 from pipelines.quarantine import too_many_bad
-from pipelines.receipts import PLAN, hash_file, read_json
+from pipelines.receipts import PLAN, hash_file
 from pipelines.shard_plan import freeze_shards, plan_shards
 from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
 from pipelines.shard_task import ShardJob, write_shard
+from pipelines.verify.files import check_sealed
 
 
 def shard_store(
@@ -48,7 +49,7 @@ def shard_store(
         plan = plan_shards(opened, settings, out=out)
         freeze_shards(out, plan)
         note_origin(out, store)
-        ready = _finished(out, plan)
+        ready = finished(out, plan)
         if ready is not None:
             return ready, True
         # Never a manifest over a set that is in the making.
@@ -89,10 +90,13 @@ def _run(out: Location, plan: dict[str, Any], maker: SampleMaker, run: RunSettin
             bar.advance(len(job.clips))
 
 
-def _finished(out: Location, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the manifest if the set is complete: files at their size, the small ones unchanged."""
-    manifest = read_json(out / MANIFEST)
-    if manifest is None or manifest.get("plan_id") != plan["plan_id"]:
+def finished(out: Location, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest if the set is complete: files at their size, the small ones unchanged.
+
+    A manifest that is not byte for byte what was written counts for none.
+    """
+    manifest, problems = check_sealed(out / MANIFEST, cure="", end=b"\n")
+    if problems or manifest.get("plan_id") != plan["plan_id"]:
         return None
     out = now(out)
     for entry in listed_files(manifest):

@@ -13,14 +13,12 @@ from typing import Any
 from eventkit.cli.text import counted
 from eventkit.location import Location
 from eventkit.samples import encode_json
-from eventkit.shards import MANIFEST
 from pipelines.dry_run.convert import workers_of
 from pipelines.dry_run.forecast import Forecast, estimate, side_by_side
 from pipelines.dry_run.measure import resident
 from pipelines.executors import Death, RunSettings
 from pipelines.executors.alone import run_alone
-from pipelines.receipts import read_json
-from pipelines.shard import check_shardable
+from pipelines.shard import check_shardable, finished
 from pipelines.shard_plan import plan_shards, refuse_other_shards
 from pipelines.shard_sample import SampleMaker
 from pipelines.shard_settings import ShardSettings
@@ -81,7 +79,7 @@ def forecast_shards(
         f"({counted(samples, 'samples')})",
     )
     workers = workers_of(run.executor, run, tasks=len(parts))
-    if not left and (read_json(out / MANIFEST) or {}).get("plan_id") == plan["plan_id"]:
+    if not left and finished(out, plan) is not None:
         return Forecast(
             plan=words, measured="nothing to measure: everything is there", workers=workers
         )

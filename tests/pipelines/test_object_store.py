@@ -126,9 +126,10 @@ def test_damage_in_a_bucket_is_named_and_never_read_as_zeros(
         assert_as_on_disk(bucket, place, clean.folder, "store", tmp_path)
 
 
+# How often each point is met at least, in a run of two workers: a strike beyond it is none.
 POINTS = {
     "convert": {"write": 8, "rename": 20, "folder": 6, "receipt": 4, "done": 4},
-    "shard": {"write": 12, "rename": 40, "folder": 40, "receipt": 12, "done": 12, "manifest": 1},
+    "shard": {"write": 10, "rename": 40, "folder": 40, "receipt": 10, "done": 10, "manifest": 1},
 }
 
 

@@ -189,6 +189,17 @@ def test_what_verify_says_to_do_mends_it(copy: Path, clean: Clean, folder: str, 
     assert tree_bytes(copy / folder) == tree_bytes(clean.folder / folder)
 
 
+def test_a_manifest_with_another_digit_is_written_anew(copy: Path, clean: Clean) -> None:
+    file = copy / "shards" / "manifest.json"
+    whole = file.read_bytes()
+    digest = json.loads(whole)["digest"].encode()
+    file.write_bytes(whole.replace(digest, digest[:-1] + (b"1" if digest[-1:] == b"0" else b"0")))
+
+    finish(*SHARD, cwd=copy)
+
+    assert file.read_bytes() == whole
+
+
 def test_the_command_names_the_file_and_exits_with_four(copy: Path) -> None:
     (copy / "shards" / "train" / "train-000002.tar").unlink()
 
