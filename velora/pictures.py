@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from velora.data import Batch
-from velora.model import Frames
+from velora.frames import Frames
 
 # The colours of scripts/read_aedat4.py, with which PokerEvent and HARDVS were drawn.
 ON_RGB = (220 / 255, 30 / 255, 30 / 255)
