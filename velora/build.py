@@ -6,8 +6,8 @@ import torch
 
 from eventkit.errors import SettingsError
 from velora.backbone import TrunkSource, build_trunk
-from velora.config import Settings
 from velora.model import VELoRA
+from velora.settings import Settings
 
 
 def build_model(

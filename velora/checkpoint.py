@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 from eventkit.atomic import TEMPORARY, remove, write_atomic
 from eventkit.errors import DamageError, LockedError, MissingDataError, SettingsError
-from velora.config import Settings, differing_keys, load_settings, to_toml
+from velora.config import differing_keys, load_settings, to_toml
 from velora.data import DataSpec
+from velora.settings import Settings
 
 RUN_SCHEMA = 1
 

@@ -47,6 +47,13 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--lr", type=float, help="Highest learning rate.")
 @click.option("--weight-decay", type=float)
 @click.option("--seed", type=int)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other setting, as train.mixup=0.2; may be repeated.",
+)
 @click.option("--device", type=_DEVICES, default="auto", help="auto is cuda where there is one.")
 @click.option("--num-workers", type=click.IntRange(0), default=2, help="Decoding threads.")
 @click.option("--out", type=_EXISTING, default="runs", help="Folder of runs.")
@@ -59,6 +66,7 @@ def train(
     recipe: str,
     weights: Path | None,
     random_trunk: bool,
+    assignments: tuple[str, ...],
     device: str,
     num_workers: int,
     out: Path,
@@ -80,11 +88,12 @@ def train(
         check_installed(_LIBRARIES, extra="velora", purpose="velora-train")
         # torch and timm take seconds to import; --help should not wait for them.
         from velora import run as runs
-        from velora.config import load_settings
+        from velora.config import load_settings, parse_assignments
         from velora.evaluate import report_lines
         from velora.progress import make_reporter
 
-        short, settings = load_settings(recipe, _overrides(flags, weights, random_trunk))
+        overrides = parse_assignments(assignments) | _overrides(flags, weights, random_trunk)
+        short, settings = load_settings(recipe, overrides)
         options = runs.TrainOptions(
             shards=shards,
             out=out,

@@ -1,8 +1,7 @@
-"""Settings: what a run is made of, read from TOML, checked when read.
+"""Recipes: settings read from TOML, checked when read, overridden, hashed and written.
 
-Four tables, ``model``, ``lora``, ``data``, ``train``; their fields and defaults are the structs
-below. A recipe is a TOML file with any part of them; the command line overrides it. How a run is
-executed (device, threads, folder) is no setting: it changes no result and is in no hash.
+A recipe is a TOML file with any part of the tables of `velora.settings`; the command line overrides
+it.
 """
 
 from __future__ import annotations
@@ -12,91 +11,14 @@ import importlib.resources
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
 
 from eventkit.errors import MissingDataError, SettingsError
-
-PositiveInt = Annotated[int, Meta(ge=1)]
-Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
-Positive = Annotated[float, Meta(gt=0.0, lt=1e9)]
-NotNegative = Annotated[float, Meta(ge=0.0, lt=1e9)]
-
-
-class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The trunk and how the streams meet in it."""
-
-    mode: Literal["paper"] = "paper"
-    fusion: Literal["joint"] = "joint"
-    #: "fusion" learns from both senses; "rgb" and "event" build single-sense models.
-    streams: Literal["fusion", "rgb", "event"] = "fusion"
-    #: A timm name of a plain ViT.
-    backbone: str = "vit_base_patch16_clip_224.openai"
-    #: Passed on to ``timm.create_model``.
-    backbone_kwargs: dict[str, bool | int | float | str] = {}
-    #: A local safetensors file; without it timm's pretrained weights are used.
-    weights: str | None = None
-    #: Draw the trunk from ``train.seed`` instead.
-    random_trunk: bool = False
-    #: Pixels; the trunk's own when not given.
-    img_size: PositiveInt | None = None
-    #: Blocks at the end of the trunk that see all streams together.
-    high_blocks: PositiveInt = 2
-    #: Weight of the reconstruction loss; 0 leaves its block out.
-    rec_weight: NotNegative = 1.0
-    head_dropout: Share = 0.0
-
-    def __post_init__(self) -> None:
-        if self.weights is not None and self.random_trunk:
-            msg = "weights and random_trunk exclude each other: choose one trunk"
-            raise ValueError(msg)
-
-
-class LoraSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The adapters."""
-
-    rank: PositiveInt = 4
-    alpha: Positive = 8.0
-    dropout: Share = 0.01
-    #: Last names of the linear layers that get an adapter, in every block.
-    targets: Annotated[tuple[str, ...], Meta(min_length=1)] = ("fc1", "fc2")
-
-
-class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Augmentation; the same for RGB, events and differences of a clip."""
-
-    #: Largest shift of a training clip, as a share of the picture's side.
-    shift: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.045
-    #: Mirror half of the training clips. Wrong for digits, letters and cards.
-    flip: bool = False
-
-
-class TrainSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The optimisation."""
-
-    epochs: PositiveInt = 30
-    batch_size: PositiveInt = 16
-    #: Highest learning rate of AdamW, after the warm-up and before the cosine.
-    lr: Positive = 1e-3
-    weight_decay: NotNegative = 1e-4
-    warmup_epochs: NotNegative = 1.0
-    #: Largest norm of the gradient; 0 clips nothing.
-    grad_clip: NotNegative = 1.0
-    label_smoothing: Share = 0.0
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-
-
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that decides the outcome of a training run, besides the data."""
-
-    model: ModelSettings = ModelSettings()
-    lora: LoraSettings = LoraSettings()
-    data: DataSettings = DataSettings()
-    train: TrainSettings = TrainSettings()
+from velora.settings import Settings
 
 
 def recipe_names() -> list[str]:
@@ -154,10 +76,13 @@ def load_settings(
     changes = {key: value for key, value in (overrides or {}).items() if value is not None}
     if changes:
         for key, value in changes.items():
-            table, field = key.split(".")
-            tree.setdefault(table, {})[field] = value
+            *tables, field = key.split(".")
+            place = tree
+            for table in tables:
+                place = place.setdefault(table, {})
+            place[field] = value
             if value is msgspec.UNSET:
-                del tree[table][field]
+                del place[field]
         settings = parse_settings(tree, where="the command line with " + where)
     return name, settings
 
@@ -177,6 +102,30 @@ def _with_full_path(message: str) -> str:
     if unknown is None:
         return message
     return f"unknown key `{unknown[2] or '$'}.{unknown[1]}`"
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
+    """Read ``KEY=VALUE`` words, as ``train.mixup=0.2``, into overrides.
+
+    A value is TOML; what is none is taken as text, so that strings need no quotes.
+
+    Raises
+    ------
+    SettingsError
+        For a word without ``=`` or whose key names no table.
+    """
+    overrides: dict[str, object] = {}
+    for word in assignments:
+        key, equals, text = word.partition("=")
+        if not equals or "." not in key:
+            msg = f"expected TABLE.KEY=VALUE, as train.mixup=0.2, got {word!r}"
+            raise SettingsError(msg)
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        overrides[key.strip()] = value
+    return overrides
 
 
 def settings_hash(settings: Settings, *, plan_id: str, weights_sha256: str | None) -> str:

@@ -20,7 +20,7 @@ from eventkit.errors import MissingDataError, SettingsError
 from eventkit.shards import ShardSet
 from velora.build import build_model, choose_device
 from velora.checkpoint import RunFacts, RunFolder, TrunkFacts
-from velora.config import Settings, settings_hash
+from velora.config import settings_hash
 from velora.data import (
     ClipDataset,
     ClipLoader,
@@ -33,6 +33,7 @@ from velora.data import (
 from velora.evaluate import Report, confusion_csv, evaluate
 from velora.model import VELoRA
 from velora.progress import Reporter
+from velora.settings import Settings
 from velora.trainer import Trainer, parameter_table
 
 logger = logging.getLogger(__name__)

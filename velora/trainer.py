@@ -19,12 +19,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from eventkit.errors import EventKitError, SettingsError
 from velora.checkpoint import RunFolder, load_trainable, trainable_tensors
-from velora.config import TrainSettings
 from velora.data import Batch, ClipLoader
 from velora.evaluate import autocast, predict, score
 from velora.model import VELoRA, loss_terms
 from velora.pictures import clip_frames
 from velora.progress import ParameterRow, Reporter, Step
+from velora.settings import TrainSettings
 
 STATE_SCHEMA = 2
 

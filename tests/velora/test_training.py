@@ -15,10 +15,11 @@ from eventkit.errors import DamageError, EventKitError, LockedError
 from eventkit.shards import ShardSet
 from velora.build import build_model
 from velora.checkpoint import RunFolder, trainable_tensors
-from velora.config import Settings, load_settings
+from velora.config import load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
 from velora.progress import PlainReporter
 from velora.run import TrainOptions, evaluate_run, train
+from velora.settings import Settings
 from velora.trainer import NonFiniteError, Trainer, lr_factor, make_optimizer
 
 CPU = torch.device("cpu")

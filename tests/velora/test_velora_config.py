@@ -9,13 +9,13 @@ import pytest
 
 from eventkit.errors import EventKitError
 from velora.config import (
-    Settings,
     differing_keys,
     load_settings,
     recipe_names,
     settings_hash,
     to_toml,
 )
+from velora.settings import Settings
 
 
 @pytest.mark.parametrize(

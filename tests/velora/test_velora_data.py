@@ -12,7 +12,6 @@ from velora_helpers import make_sample, write_shards
 from eventkit.errors import DamageError, EventKitError
 from eventkit.samples import Sample
 from eventkit.shards import ShardSet
-from velora.config import DataSettings
 from velora.data import (
     ClipDataset,
     ClipLoader,
@@ -20,6 +19,7 @@ from velora.data import (
     check_splits,
     describe,
 )
+from velora.settings import DataSettings
 
 BOTH = ("rgb", "event")
 

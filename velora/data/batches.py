@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from eventkit.lanes import Lanes
-from velora.config import DataSettings
 from velora.data.clips import Clip, ClipDataset, Sense
+from velora.settings import DataSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,1 @@
+"""Commands over the parts of velora: ablate, export, predict, weights."""
