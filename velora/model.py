@@ -13,7 +13,6 @@ sense from the other while training.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from velora.backbone import Trunk
+from velora.classifier import Classifier, Output
 from velora.frames import Frames, difference_frames, frame_mean, is_present
 from velora.lora import GroupedLoRALinear, RowGroups, add_lora
 
@@ -33,15 +33,7 @@ STREAM_NAMES: dict[Streams, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """``logits`` (B, C); ``rec_loss`` is None in evaluation and where no clip has both."""
-
-    logits: Tensor
-    rec_loss: Tensor | None
-
-
-class VELoRA(nn.Module):
+class VELoRA(Classifier):
     """The classifier; only adapters, stream embeddings and head train.
 
     Parameters
@@ -97,6 +89,11 @@ class VELoRA(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def image_size_hw(self) -> tuple[int, int]:
+        """Height and width of the pictures in pixels."""
+        return self.trunk.image_size_hw
+
     def train(self, mode: bool = True) -> VELoRA:  # noqa: FBT001, FBT002 - the signature of torch
         """Set the mode of what trains; the frozen trunk always computes as in evaluation."""
         super().train(mode)
@@ -126,10 +123,13 @@ class VELoRA(nn.Module):
         joint = self._high(features, present, rope)
         pooled = self._pool(joint, present)
         logits = self.head(self.head_dropout(pooled))
-        rec_loss = None
-        if self.training and self.rec is not None:
-            rec_loss = self._reconstruction_loss(self.rec, features, present, rope)
-        return Output(logits, rec_loss)
+        if not self.training or self.rec is None:
+            return Output(logits)
+        both = present[:, :2].all(dim=1).nonzero().squeeze(1).to(features.device)
+        if not len(both):
+            return Output(logits)
+        rec_loss = self._reconstruction_loss(self.rec, features[both], rope)
+        return Output(logits, rec_loss, rec_clips=len(both))
 
     def _stream_frames(self, senses: dict[str, Frames]) -> list[Frames]:
         everything = {**senses, "diff": difference_frames(list(senses.values()))}
@@ -180,13 +180,8 @@ class VELoRA(nn.Module):
             pooled.insert(0, x[:, :, 0])
         return (torch.cat(pooled, dim=-1) * present[..., None].to(x)).flatten(1)
 
-    def _reconstruction_loss(
-        self, rec: nn.Module, features: Tensor, present: Tensor, rope: Tensor | None
-    ) -> Tensor | None:
-        both = present[:, :2].all(dim=1).nonzero().squeeze(1).to(features.device)
-        if not len(both):
-            return None
-        rgb, event = features[both, 0], features[both, 1]
+    def _reconstruction_loss(self, rec: nn.Module, features: Tensor, rope: Tensor | None) -> Tensor:
+        rgb, event = features[:, 0], features[:, 1]
         rebuilt = self.trunk.run([rec], torch.cat([event, rgb]), rope=rope)
         targets = torch.cat([rgb, event]).detach()
         # Each direction is a mean over as many numbers, so their sum is twice the joint mean.
@@ -200,13 +195,3 @@ def _twin(block: nn.Module) -> nn.Module:
 
 def _plain_norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:])
-
-
-def loss_terms(
-    output: Output, labels: Tensor, *, rec_weight: float, label_smoothing: float = 0.0
-) -> Tensor:
-    """Cross entropy plus ``rec_weight`` times the reconstruction loss."""
-    loss = F.cross_entropy(output.logits.float(), labels, label_smoothing=label_smoothing)
-    if output.rec_loss is not None:
-        loss = loss + rec_weight * output.rec_loss
-    return loss

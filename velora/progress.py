@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TextIO
 
 
-class Step(NamedTuple):
-    """Where a training run stands."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Where a training run stands.
+
+    ``top1`` is the accuracy on the epoch's clips so far, ``wait_share`` the part of the time that
+    was spent waiting for data, ``memory_bytes`` the peak of the device, or of the process on a CPU.
+    """
 
     epoch: int
     epochs: int
@@ -20,6 +26,9 @@ class Step(NamedTuple):
     loss: float
     clips_per_s: float
     seconds_left: float
+    top1: float = 0.0
+    wait_share: float = 0.0
+    memory_bytes: int = 0
 
 
 class ParameterRow(NamedTuple):

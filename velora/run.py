@@ -121,7 +121,7 @@ def _fit(
     reporter.note(
         f"{run.path}: {sizes} clips, {len(spec.classes)} classes, {spec.bins} bins of "
         f"{spec.representation}; {' + '.join(model.streams)} at "
-        f"{'x'.join(map(str, model.trunk.image_size_hw))} on {device}"
+        f"{'x'.join(map(str, model.image_size_hw))} on {device}"
     )
     if "val" not in loaders:
         reporter.note("no val split: the last epoch is kept, for the test split never selects")

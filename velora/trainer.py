@@ -19,10 +19,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from eventkit.errors import EventKitError, SettingsError
 from velora.checkpoint import RunFolder, load_trainable, trainable_tensors
+from velora.classifier import Classifier
 from velora.data import Batch, ClipLoader
-from velora.evaluate import autocast, predict, score
-from velora.model import VELoRA, loss_terms
+from velora.evaluate import score
+from velora.losses import loss_terms
 from velora.pictures import clip_frames
+from velora.predictions import autocast, predict
 from velora.progress import ParameterRow, Reporter, Step
 from velora.settings import TrainSettings
 
@@ -38,7 +40,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : VELoRA
+    model : Classifier
         On ``device``.
     settings : TrainSettings
     rec_weight : float
@@ -51,7 +53,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: VELoRA,
+        model: Classifier,
         *,
         settings: TrainSettings,
         rec_weight: float,
@@ -152,7 +154,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> tuple[float, float, int]:
         """One update; returns the loss, its reconstruction part and the number of right clips."""
-        frames = clip_frames(batch, size_hw=self.model.trunk.image_size_hw, device=self.device)
+        frames = clip_frames(batch, size_hw=self.model.image_size_hw, device=self.device)
         labels = batch.labels.to(self.device)
         with autocast(self.device):
             output = self.model(frames)
@@ -219,7 +221,17 @@ class Trainer:
         else:
             left = ((self.settings.epochs - epoch + 1) * total - seen) / rate
         epochs = self.settings.epochs
-        self.reporter.step(Step(epoch, epochs, seen, total, loss, rate, max(left, 0.0)))
+        self.reporter.step(
+            Step(
+                epoch=epoch,
+                epochs=epochs,
+                done=seen,
+                total=total,
+                loss=loss,
+                clips_per_s=rate,
+                seconds_left=max(left, 0.0),
+            )
+        )
 
     def _seconds_left(self) -> float:
         mean = sum(self._epoch_seconds) / len(self._epoch_seconds)
@@ -265,7 +277,7 @@ def lr_factor(settings: TrainSettings, steps_per_epoch: int) -> Callable[[int], 
     return factor
 
 
-def parameter_table(model: VELoRA) -> list[ParameterRow]:
+def parameter_table(model: Classifier) -> list[ParameterRow]:
     """Count parameters by part, each tensor once; the last row is the whole model."""
     parts: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
@@ -279,7 +291,7 @@ def parameter_table(model: VELoRA) -> list[ParameterRow]:
     return [*sorted(rows, key=lambda r: order.get(r.part, 0)), whole]
 
 
-def _parts_of(model: VELoRA, name: str, parameter: nn.Parameter) -> list[tuple[str, int]]:
+def _parts_of(model: Classifier, name: str, parameter: nn.Parameter) -> list[tuple[str, int]]:
     count = parameter.numel()
     if ".lora_" not in name:
         known = {"stream_embed": "stream embeddings", "head.weight": "head", "head.bias": "head"}

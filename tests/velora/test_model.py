@@ -15,7 +15,8 @@ from eventkit.differences import frame_difference
 from velora.backbone import build_trunk
 from velora.frames import Frames, difference_frames
 from velora.lora import GroupedLoRALinear
-from velora.model import VELoRA, loss_terms
+from velora.losses import loss_terms
+from velora.model import VELoRA
 from velora.pictures import rgb_pictures
 from velora.trainer import parameter_table
 

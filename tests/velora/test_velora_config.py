@@ -28,7 +28,7 @@ from velora.settings import Settings
         ("[train]\nlr = inf", r"`\$\.train\.lr`"),
         ("[train]\nlr = nan", r"`\$\.train\.lr`"),
         ("[model]\nstreams = 'all'", r"`\$\.model\.streams`"),
-        ("[model]\nmode = 'compat'", r"`\$\.model\.mode`"),
+        ("[model]\nmode = 'compact'", r"`\$\.model\.mode`"),
         ("[model]\nweights = 'a'\nrandom_trunk = true", "exclude each other"),
         ("[model", "not valid TOML"),
     ],
