@@ -151,9 +151,8 @@ def test_the_targets_of_the_reconstruction_get_no_gradient() -> None:
         model._stream_frames({"rgb": frames_of(rgb, 2), "event": frames_of(event, 2)})
     )
     features = features.detach().requires_grad_()
-    present = torch.ones(1, 3, dtype=torch.bool)
 
-    loss = model._reconstruction_loss(model.rec, features, present, rope)
+    loss = model._reconstruction_loss(model.rec, features, rope)
     (gradient,) = torch.autograd.grad(loss, features)
 
     def one_way(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
