@@ -15,7 +15,7 @@ import logging
 import socket
 import sys
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from velora._torchvision import ensure_torchvision
+from velora.trunk import Trunk, Vit
 
 ensure_torchvision()
 
@@ -33,9 +34,6 @@ from timm.models.eva import Eva  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 logger = logging.getLogger(__name__)
-
-# VisionTransformer or Eva of timm, which types every attribute as Tensor | Module.
-Vit = Any
 
 _VIT_MODULES = frozenset({"vision_transformer", "eva", "deit"})
 
@@ -57,82 +55,6 @@ class TrunkSource:
     backbone: str
     origin: str
     sha256: str
-
-
-class Trunk(nn.Module):
-    """A frozen timm ViT with its blocks split in two: ``low`` and the last ``num_high``."""
-
-    vit: Vit
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, vit: Vit, *, num_high: int) -> None:
-        super().__init__()
-        depth = len(vit.blocks)
-        if not 1 <= num_high < depth:
-            msg = f"model.high_blocks must lie in 1..{depth - 1} for {depth} blocks, got {num_high}"
-            raise SettingsError(msg)
-        self.vit = vit.eval().requires_grad_(requires_grad=False)
-        self.num_high = num_high
-        self.width = int(vit.embed_dim)
-        self.num_prefix = int(vit.num_prefix_tokens)
-        self.has_cls = getattr(vit, "cls_token", None) is not None
-        height, width = vit.patch_embed.img_size
-        self.image_size_hw = (int(height), int(width))
-        self.takes_rope = isinstance(vit, Eva)
-        cfg: Mapping[str, Any] = vit.pretrained_cfg
-        for name in ("mean", "std"):
-            values = torch.tensor(cfg.get(name) or (0.5,) * 3, dtype=torch.float32)
-            self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
-
-    @property
-    def low(self) -> list[nn.Module]:
-        """The first L - h blocks."""
-        return list(self.vit.blocks)[: -self.num_high]
-
-    @property
-    def high(self) -> list[nn.Module]:
-        """The last h blocks."""
-        return list(self.vit.blocks)[-self.num_high :]
-
-    def embed(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Turn (M, 3, H, W) pictures in [0, 1] into (M, N, D) tokens and the rotary table."""
-        x = self.vit.patch_embed((pictures - self.mean) / self.std)
-        rope = None
-        if self.takes_rope:
-            x, rope = self.vit._pos_embed(x)
-        else:
-            x = self.vit._pos_embed(x)
-        return self.vit.norm_pre(x), rope
-
-    def run(
-        self,
-        blocks: Iterable[nn.Module],
-        x: Tensor,
-        *,
-        rope: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """Run (M, N, D) tokens through blocks; ``mask`` is True where a key may be seen."""
-        extra = {"rope": rope} if self.takes_rope else {}
-        for block in blocks:
-            x = block(x, attn_mask=mask, **extra)
-        return x
-
-    def join_high(self, num_streams: int) -> None:
-        """Tell the high blocks that the prefix tokens of all streams come first.
-
-        Rotary attention leaves the first ``num_prefix_tokens`` unrotated; plain ViTs do not care.
-        """
-        for block in self.high:
-            if hasattr(block.attn, "num_prefix_tokens"):
-                block.attn.num_prefix_tokens = num_streams * self.num_prefix
-
-    def final_norm(self, x: Tensor) -> Tensor:
-        """Apply the trunk's last norm, wherever timm keeps it."""
-        norm = self.vit.norm
-        normed: Tensor = self.vit.fc_norm(x) if isinstance(norm, nn.Identity) else norm(x)
-        return normed
 
 
 def build_trunk(

@@ -6,15 +6,16 @@ import torch
 
 from eventkit.errors import SettingsError
 from velora.backbone import TrunkSource, build_trunk
+from velora.classifier import Classifier
 from velora.model import VELoRA
 from velora.settings import Settings
 
 
 def build_model(
     settings: Settings, *, num_classes: int, device: torch.device
-) -> tuple[VELoRA, TrunkSource]:
+) -> tuple[Classifier, TrunkSource]:
     """Build trunk and model as the settings say; the same settings give the same start."""
-    m, lora = settings.model, settings.lora
+    m = settings.model
     trunk, source = build_trunk(
         m.backbone,
         num_high=m.high_blocks,
@@ -25,17 +26,7 @@ def build_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.train.seed)
-        model = VELoRA(
-            trunk,
-            num_classes=num_classes,
-            streams=m.streams,
-            rank=lora.rank,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-            targets=lora.targets,
-            reconstruct=m.rec_weight > 0,
-            head_dropout=m.head_dropout,
-        )
+        model = VELoRA(trunk, num_classes=num_classes, settings=m, lora=settings.lora)
     return model.to(device), source
 
 

@@ -34,6 +34,8 @@ class Classifier(nn.Module):
     #: The streams that are senses: what a clip must have one of.
     senses: tuple[str, ...]
     num_classes: int
+    #: Keep less of the forward pass and compute it again in the backward pass.
+    checkpointing: bool = False
 
     @property
     @abstractmethod
@@ -41,5 +43,22 @@ class Classifier(nn.Module):
         """Height and width of the pictures in pixels."""
 
     @abstractmethod
+    def parts(self, name: str, count: int) -> list[tuple[str, int]]:
+        """Say which parts of the model the ``count`` numbers of a parameter belong to."""
+
+    @abstractmethod
+    def compile_blocks(self) -> None:
+        """Let ``torch.compile`` make the blocks of the trunk faster, in place."""
+
+    @abstractmethod
     def forward(self, frames: dict[str, Frames]) -> Output:
         """Classify clips; ``frames`` has "rgb" and "event", and "diff" where it was stored."""
+
+
+def kept_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what a run keeps: all that trains, and the half of adapters that stays as drawn."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or ".lora_" in name
+    }

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +62,37 @@ def is_present(index: Tensor) -> Tensor:
     return index[:, 0] >= 0 if index.shape[1] else torch.zeros(len(index), dtype=torch.bool)
 
 
-def frame_mean(rows: Tensor, index: Tensor) -> Tensor:
+def frame_mean(rows: Tensor, index: Tensor, *, scores: Tensor | None = None) -> Tensor:
     """Mean over the frames of each clip: (U, N, D) and (B, T) -> (B, N, D), zero where absent.
 
     A matrix of shares times the rows: repeated frames count as often as they occur although they
-    were computed once, and the order of additions is fixed on every device.
+    were computed once, and the order of additions is fixed on every device. With ``scores`` (U,)
+    the shares of a clip are their softmax over its frames.
     """
-    num_frames = max(index.shape[1], 1)
     dtype = torch.promote_types(rows.dtype, torch.float32)
-    shares = torch.zeros(len(index), len(rows) + 1, dtype=dtype)  # the last is for -1
-    shares.scatter_add_(1, index % (len(rows) + 1), torch.ones(index.shape, dtype=dtype))
-    shares = (shares[:, :-1] / num_frames).to(rows.device)
+    index = index.to(rows.device)
+    if scores is None:
+        weights = torch.full(index.shape, 1 / max(index.shape[1], 1), dtype=dtype).to(rows.device)
+    else:
+        weights = F.pad(scores.to(dtype), (0, 1))[index].softmax(dim=1)
+    shares = weights.new_zeros(len(index), len(rows) + 1)  # the last is for -1
+    shares = shares.scatter_add(1, index % (len(rows) + 1), weights)[:, :-1]
     with torch.autocast(rows.device.type, enabled=False):
         return (shares @ rows.flatten(1).to(dtype)).view(len(index), *rows.shape[1:])
+
+
+class FramePooling(nn.Module):
+    """Learned weights of the frames of a stream; all equal at the start.
+
+    The score of a frame is the product of a learned query with its normalised mean token; the
+    frames of a clip are weighed by the softmax of their scores.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(width))
+
+    def forward(self, rows: Tensor, index: Tensor) -> Tensor:
+        """(U, N, D) and (B, T) -> (B, N, D)."""
+        mean = F.layer_norm(rows.mean(dim=1), rows.shape[-1:])
+        return frame_mean(rows, index, scores=mean @ self.query)

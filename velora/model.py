@@ -1,10 +1,9 @@
-"""VELoRA, ``mode = "paper"``, ``fusion = "joint"``: the method as figure and abstract describe it.
+"""VELoRA, ``mode = "paper"``: the method as figure and abstract describe it.
 
 One frozen ViT serves all streams. Its low blocks run once over the images of every stream, each
-stream with low-rank terms of its own; the frame means of the streams are joined along the tokens
-and run through the high blocks with one shared low-rank term; a linear head reads the pooled
-streams. A frozen copy of the last block, with an adapter of its own, learns to reconstruct each
-sense from the other while training.
+stream with low-rank terms of its own; the frames of a stream become one set of tokens, and the
+streams meet in the high blocks; a linear head reads the pooled streams. A frozen copy of the last
+block, with an adapter of its own, learns to reconstruct each sense from the other while training.
 
     B clips, T frames, S streams, U distinct images, M rows (images of all streams)
     N tokens (P prefix + patches), D width, C classes, H, W
@@ -13,79 +12,102 @@ sense from the other while training.
 from __future__ import annotations
 
 import copy
-from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from velora.backbone import Trunk
 from velora.classifier import Classifier, Output
-from velora.frames import Frames, difference_frames, frame_mean, is_present
-from velora.lora import GroupedLoRALinear, RowGroups, add_lora
+from velora.frames import FramePooling, Frames, difference_frames, frame_mean, is_present
+from velora.fusion import FigureFusion, JointFusion
+from velora.lora import Adapter, GroupedLowRank, RowGroups, add_lora
+from velora.settings import LoraSettings, ModelSettings
+from velora.trunk import Trunk, twin
 
-Streams = Literal["fusion", "rgb", "event"]
-STREAM_NAMES: dict[Streams, tuple[str, ...]] = {
-    "fusion": ("rgb", "event", "diff"),
-    "rgb": ("rgb", "diff"),
-    "event": ("event", "diff"),
+SENSES: dict[str, tuple[str, ...]] = {
+    "fusion": ("rgb", "event"),
+    "rgb": ("rgb",),
+    "event": ("event",),
 }
 
 
 class VELoRA(Classifier):
-    """The classifier; only adapters, stream embeddings and head train.
+    """The classifier.
 
     Parameters
     ----------
     trunk : Trunk
-        Frozen; adapters are put into its blocks.
+        Frozen, unless ``settings.tuning`` is "full"; adapters are put into its blocks.
     num_classes : int
-    streams : {"fusion", "rgb", "event"}
-        ``rgb`` and ``event`` build single-sense models: the other sense is in no stream, the
-        difference included.
-    rank, alpha, dropout, targets
-        Of every adapter.
-    reconstruct : bool
-        Build the reconstruction block (only ever with ``streams = "fusion"``).
-    head_dropout : float
+    settings : ModelSettings
+        The trunk's are looked at no more.
+    lora : LoraSettings
     """
 
     def __init__(
-        self,
-        trunk: Trunk,
-        *,
-        num_classes: int,
-        streams: Streams = "fusion",
-        rank: int = 4,
-        alpha: float = 8.0,
-        dropout: float = 0.0,
-        targets: tuple[str, ...] = ("fc1", "fc2"),
-        reconstruct: bool = True,
-        head_dropout: float = 0.0,
+        self, trunk: Trunk, *, num_classes: int, settings: ModelSettings, lora: LoraSettings
     ) -> None:
         super().__init__()
-        self.streams = STREAM_NAMES[streams]
-        self.senses = tuple(name for name in self.streams if name != "diff")
+        self.senses = SENSES[settings.streams]
+        self.moving = _moving(settings)
+        self.streams = (*self.senses, *(("diff",) if self.moving else ()))
         self.num_classes = num_classes
         self.row_groups = RowGroups()
-        num_streams = len(self.streams)
+        self.tunes_trunk = settings.tuning == "full"
+        adapter = None
+        if settings.tuning == "lora":
+            adapter = Adapter(lora.rank, lora.alpha, lora.dropout, lora.train_a)
 
-        # The copy comes before the adapters, so that it is the trunk's last block and no more.
-        rec = _twin(trunk.high[-1]) if reconstruct and len(self.senses) == 2 else None
-        adapt = partial(add_lora, targets=targets, rank=rank, alpha=alpha, dropout=dropout)
-        adapt(trunk.low, num_groups=num_streams, groups=self.row_groups)
-        adapt(trunk.high, num_groups=1)
-        if rec is not None:
-            adapt([rec], num_groups=1)
-        trunk.join_high(num_streams)
+        trunk.requires_grad_(self.tunes_trunk)
         self.trunk = trunk
-        self.rec = rec
+        # Copies come before the adapters, so that they are of the trunk and no more.
+        self.towers = nn.ModuleList(
+            _low_half(trunk) for _ in self.streams[1:] if settings.trunks == "separate"
+        )
+        self.rec: nn.Module | None = None
+        if settings.rec_weight > 0 and len(self.senses) == 2 and settings.tuning != "probe":
+            self.rec = twin(trunk.high[-1], shared=not self.tunes_trunk)
+        self.fusion = self._make_fusion(settings, lora, adapter)
+        if adapter is not None:
+            num_streams = len(self.streams)
+            add_lora(
+                trunk.low,
+                targets=lora.targets,
+                num_groups=num_streams,
+                adapter=adapter,
+                groups=self.row_groups,
+            )
+            if self.rec is not None:
+                add_lora([self.rec], targets=lora.targets, num_groups=1, adapter=adapter)
+        self._make_head(settings)
 
-        self.stream_embed = nn.Parameter(torch.zeros(num_streams, trunk.width))
-        self.pools = 2 if trunk.has_cls else 1
-        self.head_dropout = nn.Dropout(head_dropout)
-        self.head = nn.Linear(num_streams * self.pools * trunk.width, num_classes)
+    def _make_fusion(
+        self, settings: ModelSettings, lora: LoraSettings, adapter: Adapter | None
+    ) -> JointFusion | FigureFusion:
+        shared = adapter if lora.shared else None
+        if settings.fusion == "joint":
+            return JointFusion(
+                self.trunk, streams=self.streams, adapter=shared, targets=lora.targets
+            )
+        return FigureFusion(
+            self.trunk,
+            streams=self.streams,
+            adapter=shared,
+            targets=lora.targets,
+            trains=self.tunes_trunk,
+        )
+
+    def _make_head(self, settings: ModelSettings) -> None:
+        width, num_streams = self.trunk.width, len(self.streams)
+        self.stream_embed = nn.Parameter(torch.zeros(num_streams, width))
+        self.stream_embed.requires_grad_(settings.tuning != "probe")
+        self.frame_pooling: nn.ModuleList | None = None
+        if settings.temporal == "attention":
+            self.frame_pooling = nn.ModuleList(FramePooling(width) for _ in self.streams)
+            self.frame_pooling.requires_grad_(settings.tuning != "probe")
+        self.pools = 2 if self.trunk.has_cls else 1
+        self.head_dropout = nn.Dropout(settings.head_dropout)
+        self.head = nn.Linear(len(self.fusion.out_streams) * self.pools * width, self.num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
@@ -96,13 +118,11 @@ class VELoRA(Classifier):
 
     def train(self, mode: bool = True) -> VELoRA:  # noqa: FBT001, FBT002 - the signature of torch
         """Set the mode of what trains; the frozen trunk always computes as in evaluation."""
-        super().train(mode)
-        for part in (self.trunk, self.rec):
-            if part is not None:
-                part.eval()
-                for module in part.modules():
-                    if isinstance(module, GroupedLoRALinear):
-                        module.dropout.train(mode)
+        for module in self.modules():
+            module.training = False
+        adapters = [m.dropout for m in self.modules() if isinstance(m, GroupedLowRank)]
+        for module in (self, self.head_dropout, *adapters):
+            module.training = mode
         return self
 
     def forward(self, frames: dict[str, Frames]) -> Output:
@@ -113,65 +133,59 @@ class VELoRA(Classifier):
         frames : {"rgb": Frames, "event": Frames}
             Pictures at the trunk's size; a single-sense model looks at its own sense only. A sense
             that a clip lacks is masked. A clip must have at least one of the model's senses.
+            "diff" gives the difference pictures, which are made of the others without it.
         """
-        per_stream = self._stream_frames({name: frames[name] for name in self.senses})
-        present = torch.stack([is_present(f.index) for f in per_stream], dim=1)  # (B, S)
+        streams = self._stream_frames(frames)
+        present = torch.stack([is_present(f.index) for f in streams], dim=1)  # (B, S)
         if not bool(present.any(dim=1).all()):
             msg = f"a clip of the batch has none of the senses {self.senses}"
             raise ValueError(msg)
-        features, rope = self._low(per_stream)
-        joint = self._high(features, present, rope)
-        pooled = self._pool(joint, present)
+        features = self._low(streams)
+        fused = self.fusion(self.trunk, features, present, recompute=self.checkpointing)
+        shown = [self.streams.index(name) for name in self.fusion.out_streams]
+        pooled = self._pool(self.trunk.final_norm(fused), present[:, shown])
         logits = self.head(self.head_dropout(pooled))
         if not self.training or self.rec is None:
             return Output(logits)
         both = present[:, :2].all(dim=1).nonzero().squeeze(1).to(features.device)
         if not len(both):
             return Output(logits)
-        rec_loss = self._reconstruction_loss(self.rec, features[both], rope)
+        rec_loss = self._reconstruction_loss(self.rec, features[both])
         return Output(logits, rec_loss, rec_clips=len(both))
 
-    def _stream_frames(self, senses: dict[str, Frames]) -> list[Frames]:
-        everything = {**senses, "diff": difference_frames(list(senses.values()))}
-        return [everything[name] for name in self.streams]
+    def _stream_frames(self, frames: dict[str, Frames]) -> list[Frames]:
+        streams = [frames[name] for name in self.senses]
+        if self.moving:
+            stored = frames.get("diff")
+            streams.append(
+                difference_frames([frames[name] for name in self.moving])
+                if stored is None
+                else stored
+            )
+        return streams
 
-    def _low(self, streams: list[Frames]) -> tuple[Tensor, Tensor | None]:
-        """One pass of the low blocks over the images of all streams -> (B, S, N, D)."""
-        pictures = torch.cat([f.images for f in streams])
-        sizes = [len(f.images) for f in streams]
-        with torch.no_grad():  # nothing before the first adapter trains
-            x, rope = self.trunk.embed(pictures)
+    def _low(self, streams: list[Frames]) -> Tensor:
+        """Run the low blocks over the images of all streams -> (B, S, N, D)."""
+        if self.towers:
+            towers = [self.trunk, *self.towers]
+            rows = [
+                self._run_low(tower, f.images, [len(f.images)])
+                for tower, f in zip(towers, streams, strict=True)
+            ]
+        else:
+            sizes = [len(f.images) for f in streams]
+            x = self._run_low(self.trunk, torch.cat([f.images for f in streams]), sizes)
+            rows = list(torch.split(x, sizes))
+        pools = self.frame_pooling or [frame_mean] * len(streams)
+        means = [pool(x, f.index) for pool, x, f in zip(pools, rows, streams, strict=True)]
+        return torch.stack(means, dim=1) + self.stream_embed[:, None]
+
+    def _run_low(self, trunk: Trunk, pictures: Tensor, sizes: list[int]) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tunes_trunk):
+            x = trunk.embed(pictures)  # nothing before the first adapter trains
+        contexts = self.row_groups.for_checkpoint if self.checkpointing else None
         with self.row_groups(sizes, like=pictures):
-            x = self.trunk.run(self.trunk.low, x, rope=rope)
-        means = [
-            frame_mean(rows, f.index)
-            for rows, f in zip(torch.split(x, sizes), streams, strict=True)
-        ]
-        return torch.stack(means, dim=1) + self.stream_embed[:, None], rope
-
-    def _high(self, features: Tensor, present: Tensor, rope: Tensor | None) -> Tensor:
-        """Joint attention over the tokens of all streams, then the trunk's norm.
-
-        The prefix tokens of all streams go first, which rotary trunks need; attention does not
-        depend on the order of its tokens. Returns (B, S, N, D).
-        """
-        num_clips, num_streams, num_tokens, width = features.shape
-        lengths = [self.trunk.num_prefix, num_tokens - self.trunk.num_prefix]
-        parts = torch.split(features, lengths, dim=2)
-        x = torch.cat([part.flatten(1, 2) for part in parts], dim=1)
-        mask = None
-        if not bool(present.all()):
-            keys = torch.cat([present.repeat_interleave(n, dim=1) for n in lengths], dim=1)
-            mask = keys[:, None, None].to(x.device)
-        rope = None if rope is None else rope.repeat(num_streams, 1)
-        x = self.trunk.run(self.trunk.high, x, rope=rope, mask=mask)
-        x = self.trunk.final_norm(x)
-        parts = torch.split(x, [num_streams * n for n in lengths], dim=1)
-        by_stream = [
-            part.reshape(num_clips, num_streams, n, width)
-            for part, n in zip(parts, lengths, strict=True)
-        ]
-        return torch.cat(by_stream, dim=2)
+            return trunk.run(trunk.low, x, contexts=contexts)
 
     def _pool(self, x: Tensor, present: Tensor) -> Tensor:
         """[CLS if there is one, mean of patches] of each stream, zero for absent streams."""
@@ -180,17 +194,58 @@ class VELoRA(Classifier):
             pooled.insert(0, x[:, :, 0])
         return (torch.cat(pooled, dim=-1) * present[..., None].to(x)).flatten(1)
 
-    def _reconstruction_loss(self, rec: nn.Module, features: Tensor, rope: Tensor | None) -> Tensor:
+    def _reconstruction_loss(self, rec: nn.Module, features: Tensor) -> Tensor:
         rgb, event = features[:, 0], features[:, 1]
-        rebuilt = self.trunk.run([rec], torch.cat([event, rgb]), rope=rope)
+        rebuilt = self.trunk.run([rec], torch.cat([event, rgb]))
         targets = torch.cat([rgb, event]).detach()
         # Each direction is a mean over as many numbers, so their sum is twice the joint mean.
         return 2 * F.mse_loss(_plain_norm(rebuilt), _plain_norm(targets))
 
+    def parts(self, name: str, count: int) -> list[tuple[str, int]]:
+        """Say which parts of the model the ``count`` numbers of a parameter belong to."""
+        if name.startswith("head."):
+            return [("head", count)]
+        if name == "stream_embed":
+            return [("stream embeddings", count)]
+        if name.startswith("frame_pooling."):
+            return [("frame pooling", count)]
+        if ".lora_" not in name:
+            return [("trunk", count)]
+        if name.startswith("rec."):
+            return [("reconstruction LoRA", count)]
+        if name.startswith("fusion.branches."):
+            return [(f"fusion LoRA ({sense})", count // 2) for sense in self.senses]
+        if name.startswith("fusion."):
+            return [("fusion LoRA (shared)", count)]
+        layer = self.get_submodule(name.rpartition(".")[0])
+        assert isinstance(layer, GroupedLowRank)
+        if layer.groups is None:
+            return [("high blocks LoRA (shared)", count)]
+        share = count // len(self.streams)
+        return [(f"low blocks LoRA ({stream})", share) for stream in self.streams]
 
-def _twin(block: nn.Module) -> nn.Module:
-    """A copy of the structure that shares every (frozen) tensor with the original."""
-    return copy.deepcopy(block, {id(p): p for p in block.parameters()})
+    def compile_blocks(self) -> None:
+        """Let ``torch.compile`` make the blocks of the trunk faster, in place."""
+        for block in (*self.trunk.low, *self.trunk.high):
+            block.compile(dynamic=True)
+
+
+def _moving(settings: ModelSettings) -> tuple[str, ...]:
+    """The senses whose changes make the difference stream."""
+    if settings.difference == "none":
+        return ()
+    if settings.difference == "both":
+        return SENSES[settings.streams]
+    return (settings.difference,)
+
+
+def _low_half(trunk: Trunk) -> Trunk:
+    """A copy of the trunk without what only the high blocks need."""
+    half = copy.deepcopy(trunk)
+    for i in range(1, half.num_high + 1):
+        half.vit.blocks[-i] = nn.Identity()
+    half.vit.norm = half.vit.fc_norm = nn.Identity()
+    return half
 
 
 def _plain_norm(x: Tensor) -> Tensor:

@@ -59,6 +59,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 f"'both' (of what it looks at), {self.streams!r} or 'none'"
             )
             raise ValueError(msg)
+        if self.trunks == "separate" and self.tuning != "full":
+            msg = (
+                "trunks = 'separate' needs tuning = 'full': over a frozen trunk every stream has "
+                "adapters of its own, and its own copy of the trunk would compute the same"
+            )
+            raise ValueError(msg)
         if self.fusion == "figure" and self.streams != "fusion":
             msg = "fusion = 'figure' joins RGB and events: streams must be 'fusion'"
             raise ValueError(msg)

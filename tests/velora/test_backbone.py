@@ -49,8 +49,8 @@ def test_the_split_trunk_computes_what_timm_computes(
     pictures = torch.rand(2, 3, size, size)
 
     with torch.no_grad():
-        x, rope = trunk.embed(pictures)
-        x = trunk.run([*trunk.low, *trunk.high], x, rope=rope)
+        x = trunk.embed(pictures)
+        x = trunk.run([*trunk.low, *trunk.high], x)
         expected = trunk.vit.forward_features((pictures - trunk.mean) / trunk.std)
 
     assert (trunk.num_prefix, trunk.has_cls) == (num_prefix, has_cls)

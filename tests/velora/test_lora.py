@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from eventkit.errors import SettingsError
-from velora.lora import GroupedLoRALinear, RowGroups, add_lora
+from velora.lora import Adapter, GroupedLoRA, RowGroups, add_lora
 
 
 class PlainLoRA(nn.Module):
@@ -44,7 +44,7 @@ def test_values_and_gradients_equal_those_of_independent_plain_copies(
     block, groups = feed_forward(), RowGroups()
     plain = [copy.deepcopy(block) for _ in sizes]
     layers = add_lora(
-        [block], targets=("fc1", "fc2"), num_groups=3, rank=2, alpha=5.0, groups=groups
+        [block], targets=("fc1", "fc2"), num_groups=3, adapter=Adapter(2, 5.0), groups=groups
     )
     for layer in layers:
         nn.init.normal_(layer.lora_b)
@@ -76,8 +76,8 @@ def test_values_and_gradients_equal_those_of_independent_plain_copies(
 def test_gradients_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
     groups = RowGroups()
-    layer = GroupedLoRALinear(
-        nn.Linear(3, 4).double(), num_groups=2, rank=2, alpha=2.0, groups=groups
+    layer = GroupedLoRA(
+        nn.Linear(3, 4).double(), num_groups=2, adapter=Adapter(2, 2.0), groups=groups
     )
     a, b = torch.randn(2, 2, 3).double(), torch.randn(2, 4, 2).double()
     x = torch.randn(3, 2, 3).double()
@@ -91,7 +91,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 def test_a_new_layer_computes_exactly_what_its_base_computes() -> None:
     base, groups = nn.Linear(5, 4), RowGroups()
-    layer = GroupedLoRALinear(base, num_groups=3, rank=2, alpha=4.0, groups=groups)
+    layer = GroupedLoRA(base, num_groups=3, adapter=Adapter(2, 4.0), groups=groups)
     x = torch.randn(6, 5)
 
     with groups((2, 2, 2), like=x):
@@ -103,7 +103,7 @@ def test_a_new_layer_computes_exactly_what_its_base_computes() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    layer = GroupedLoRALinear(nn.Linear(50, 4), num_groups=1, rank=2, alpha=4.0, dropout=0.5)
+    layer = GroupedLoRA(nn.Linear(50, 4), num_groups=1, adapter=Adapter(2, 4.0, 0.5))
     nn.init.normal_(layer.lora_b)
     x = torch.randn(6, 50)
 
@@ -113,12 +113,12 @@ def test_dropout_acts_in_training_only() -> None:
 
 def test_a_target_that_no_block_has_is_an_error_that_lists_the_layers() -> None:
     with pytest.raises(SettingsError, match=r"'fc3' names no linear layer.*fc1, fc2"):
-        add_lora([feed_forward()], targets=("fc1", "fc3"), num_groups=1, rank=2, alpha=4.0)
+        add_lora([feed_forward()], targets=("fc1", "fc3"), num_groups=1, adapter=Adapter(2, 4.0))
 
 
 def test_rows_that_do_not_fit_the_groups_are_an_error() -> None:
     groups = RowGroups()
-    layer = GroupedLoRALinear(nn.Linear(5, 4), num_groups=2, rank=2, alpha=4.0, groups=groups)
+    layer = GroupedLoRA(nn.Linear(5, 4), num_groups=2, adapter=Adapter(2, 4.0), groups=groups)
     x = torch.randn(3, 5)
 
     with pytest.raises(RuntimeError, match="do not fit 3 rows"):

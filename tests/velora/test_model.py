@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
+from model_helpers import (
+    DEPTH,
+    PATCH,
+    RANK,
+    SIZE,
+    WIDTH,
+    frames_of,
+    make_model,
+    merged,
+    random_clips,
+    wake,
+)
 from torch import nn
 from torch.nn import functional as F
 from velora_helpers import TINY
@@ -14,70 +24,11 @@ from velora_helpers import TINY
 from eventkit.differences import frame_difference
 from velora.backbone import build_trunk
 from velora.frames import Frames, difference_frames
-from velora.lora import GroupedLoRALinear
+from velora.lora import Adapter, GroupedLoRA
 from velora.losses import loss_terms
 from velora.model import VELoRA
+from velora.parameters import parameter_table
 from velora.pictures import rgb_pictures
-from velora.trainer import parameter_table
-
-SIZE, PATCH, DEPTH, WIDTH, RANK, ALPHA = 32, 16, 3, 48, 4, 8.0
-
-
-def make_model(
-    streams: str = "fusion", *, backbone: str = TINY["backbone"], **options: object
-) -> VELoRA:
-    kwargs = {"patch_size": PATCH, "depth": DEPTH, "embed_dim": WIDTH, "num_heads": 3}
-    trunk, _ = build_trunk(
-        backbone, num_high=1, random_seed=0, img_size=SIZE, backbone_kwargs=kwargs
-    )
-    torch.manual_seed(1)
-    model = VELoRA(trunk, num_classes=5, streams=streams, rank=RANK, alpha=ALPHA, **options)
-    return model.double().eval()
-
-
-def wake(model: VELoRA) -> VELoRA:
-    """Move adapters and stream embeddings away from zero."""
-    torch.manual_seed(2)
-    for module in model.modules():
-        if isinstance(module, GroupedLoRALinear):
-            nn.init.normal_(module.lora_b, std=0.3)
-    nn.init.normal_(model.stream_embed, std=0.3)
-    return model
-
-
-def frames_of(clips: list[torch.Tensor | None], num_frames: int) -> Frames:
-    """Stack clips of T pictures; None is a clip without the sense."""
-    images = [c for c in clips if c is not None]
-    rows, start = [], 0
-    for clip in clips:
-        here = clip is not None
-        rows.append(torch.arange(start, start + num_frames) if here else -torch.ones(num_frames))
-        start += num_frames * here
-    empty = torch.zeros(0, 3, SIZE, SIZE, dtype=torch.float64)
-    return Frames(torch.cat([empty, *images]), torch.stack(rows).long())
-
-
-def random_clips(num_clips: int, num_frames: int, seed: int = 0) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.rand(num_frames, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
-        for _ in range(num_clips)
-    ]
-
-
-def merged(block: nn.Module, group: int) -> nn.Module:
-    """A plain copy of a block with the adapter of one group added to its weights."""
-    block = copy.deepcopy(block)
-    for name, layer in list(block.named_modules()):
-        if isinstance(layer, GroupedLoRALinear):
-            plain = nn.Linear(layer.base.in_features, layer.base.out_features).double()
-            with torch.no_grad():
-                change = layer.lora_b[group] @ layer.lora_a[group] * ALPHA / RANK
-                plain.weight.copy_(layer.base.weight + change)
-                plain.bias.copy_(layer.base.bias)
-            parent, _, child = name.rpartition(".")
-            setattr(block.get_submodule(parent), child, plain)
-    return block
 
 
 def by_the_equations(
@@ -136,8 +87,8 @@ def test_a_new_model_leaves_the_outputs_of_the_trunk_untouched() -> None:
     plain.double()
 
     with torch.no_grad():
-        features, _ = model._low([frames_of([clip], 1), frames_of([None], 1)])
-        x, _ = plain.embed(clip)
+        features = model._low([frames_of([clip], 1), frames_of([None], 1)])
+        x = plain.embed(clip)
         expected = plain.run(plain.low, x)
 
     torch.testing.assert_close(features[:, 0], expected, rtol=0, atol=1e-12)
@@ -147,12 +98,12 @@ def test_a_new_model_leaves_the_outputs_of_the_trunk_untouched() -> None:
 def test_the_targets_of_the_reconstruction_get_no_gradient() -> None:
     model = wake(make_model()).train()
     rgb, event = random_clips(1, 2, seed=1), random_clips(1, 2, seed=2)
-    features, rope = model._low(
+    features = model._low(
         model._stream_frames({"rgb": frames_of(rgb, 2), "event": frames_of(event, 2)})
     )
     features = features.detach().requires_grad_()
 
-    loss = model._reconstruction_loss(model.rec, features, rope)
+    loss = model._reconstruction_loss(model.rec, features)
     (gradient,) = torch.autograd.grad(loss, features)
 
     def one_way(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -179,7 +130,7 @@ def test_reconstruction_is_for_training_and_for_clips_with_both_senses() -> None
     torch.testing.assert_close(model(one).rec_loss, model(first).rec_loss)
     assert model(none).rec_loss is None
     assert make_model("rgb").rec is None
-    assert make_model(reconstruct=False).rec is None
+    assert make_model(rec_weight=0.0).rec is None
 
 
 @pytest.mark.parametrize("backbone", [TINY["backbone"], "vit_small_patch16_dinov3"])
@@ -240,7 +191,7 @@ def test_an_absent_sense_is_left_out_of_attention_and_pooling() -> None:
     with torch.no_grad():
         logits = model({"rgb": frames_of([None], 3), "event": frames_of([event], 3)}).logits[0]
         difference = (event[1:] - event[:-1]).abs() / 2
-        features, _ = model._low(
+        features = model._low(
             [frames_of([None], 3), frames_of([event], 3), frames_of([difference], 2)]
         )
         x = features[:, 1:].flatten(1, 2)
@@ -338,7 +289,7 @@ def test_the_parameter_table_counts_every_tensor_once_head_included() -> None:
     assert rows["high blocks LoRA (shared)"] == (per_block, per_block)
     assert rows["reconstruction LoRA"] == (per_block, per_block)
     assert rows["head"] == (head, head)
-    assert rows["frozen trunk"][1] == 0
+    assert rows["trunk"][1] == 0
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert rows["total"] == (sum(p.numel() for p in model.parameters()), trainable)
     assert trainable == 3 * low + 2 * per_block + 3 * WIDTH + head
@@ -348,7 +299,7 @@ def test_the_adapters_of_a_clip_vit_b_16_count_as_in_the_release() -> None:
     with torch.device("meta"):
         linears = [nn.Linear(768, 3072), nn.Linear(3072, 768)]
         tower = sum(
-            GroupedLoRALinear(base, num_groups=1, rank=4, alpha=8.0).lora_a.numel()
+            GroupedLoRA(base, num_groups=1, adapter=Adapter(4, 8.0)).lora_a.numel()
             + 4 * base.out_features
             for _ in range(12)
             for base in linears
