@@ -7,6 +7,7 @@ import torch
 from eventkit.errors import SettingsError
 from velora.backbone import TrunkSource, build_trunk
 from velora.classifier import Classifier
+from velora.compat import build_compat
 from velora.model import VELoRA
 from velora.settings import Settings
 
@@ -16,6 +17,9 @@ def build_model(
 ) -> tuple[Classifier, TrunkSource]:
     """Build trunk and model as the settings say; the same settings give the same start."""
     m = settings.model
+    if m.mode == "compat":
+        compat, source = build_compat(settings, num_classes=num_classes)
+        return compat.to(device), source
     trunk, source = build_trunk(
         m.backbone,
         num_high=m.high_blocks,

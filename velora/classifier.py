@@ -36,6 +36,8 @@ class Classifier(nn.Module):
     num_classes: int
     #: Keep less of the forward pass and compute it again in the backward pass.
     checkpointing: bool = False
+    #: Whether a clip must have all senses: none can be masked.
+    needs_all_senses: bool = False
 
     @property
     @abstractmethod
