@@ -1,23 +1,23 @@
-"""A run folder: settings, facts, metrics, weights and the state to go on from.
+"""A run folder: settings, facts, metrics, weights and the states to go on from.
 
     config.toml         the settings; a recipe like any other
     run.json            what the run depends on: data, trunk, versions
     metrics.jsonl       one line an epoch
-    model.safetensors   adapters, stream embeddings and head of the best epoch
-    state.pt            the last epoch: the same tensors, optimiser, schedule
+    steps.jsonl         one line an update
+    model.safetensors   what a run keeps (adapters, embeddings, head ...), of the best epoch
+    state-<step>.pt     the last two states: the same tensors, optimiser, place in the epoch
     result.json         the test split; its presence says that the run is finished
     .lock               held while a process trains here
 
 Every file is replaced as a whole (written beside, synced, renamed), so a killed run leaves the
-previous state, never half of one.
+previous state, never half of one; ``steps.jsonl`` alone grows, and what is beyond the state is
+dropped from it.
 """
 
 from __future__ import annotations
 
 import fcntl
-import io
 import json
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +32,13 @@ from torch import Tensor, nn
 
 from eventkit.atomic import TEMPORARY, remove, write_atomic
 from eventkit.errors import DamageError, LockedError, MissingDataError, SettingsError
+from velora.classifier import kept_parameters
 from velora.config import differing_keys, load_settings, to_toml
 from velora.data import DataSpec
 from velora.settings import Settings
 
 RUN_SCHEMA = 1
+WEIGHTS = "model.safetensors"
 
 
 class TrunkFacts(Struct, frozen=True, kw_only=True):
@@ -145,42 +147,27 @@ class RunFolder:
             raise SettingsError(msg)
         return settings, facts
 
-    def save_weights(self, model: nn.Module) -> None:
-        """Save what trains."""
-        data = save_tensors(trainable_tensors(model), metadata={"format": "pt"})
-        write_atomic(self.path / "model.safetensors", data)
+    def save_weights(self, model: nn.Module, *, epoch: int) -> None:
+        """Save what a run keeps, as the weights of an epoch."""
+        # One entry only: safetensors writes several in any order, and equal runs in equal bytes.
+        data = save_tensors(kept_tensors(model), metadata={"epoch": str(epoch)})
+        write_atomic(self.path / WEIGHTS, data)
 
-    def load_weights(self, model: nn.Module) -> None:
-        """Put the saved adapters, embeddings and head into a model built alike."""
-        path = self.path / "model.safetensors"
+    def load_weights(self, model: nn.Module) -> int:
+        """Put the saved weights into a model built alike; returns their epoch."""
+        path = self.path / WEIGHTS
         if not path.is_file():
             msg = f"{self.path} has no weights yet: its first epoch has not ended; train on"
             raise MissingDataError(msg)
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() or {}
         except SafetensorError as error:
             msg = f"{path} is damaged ({error}); train again in another folder"
             raise DamageError(msg) from error
-        load_trainable(model, tensors, where=str(path))
-
-    def save_state(self, state: dict[str, Any]) -> None:
-        """Save the state to go on from; tensors, numbers, strings, lists and dicts only."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomic(self.path / "state.pt", buffer.getvalue())
-
-    def load_state(self) -> dict[str, Any] | None:
-        """Read the state of the last whole epoch, None before the first."""
-        path = self.path / "state.pt"
-        if not path.is_file():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            msg = f"{path} is damaged; delete it to train this run again from its first epoch"
-            raise DamageError(msg) from error
-        return state
+        load_kept(model, tensors, where=str(path))
+        return int(metadata.get("epoch", 0))
 
     def add_metrics(self, record: dict[str, Any]) -> None:
         """Add the line of an epoch, in place of any line of that epoch or a later one."""
@@ -202,24 +189,20 @@ class RunFolder:
         return self.path / name
 
 
-def trainable_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all that trains, on the CPU, by name."""
-    return {
-        name: parameter.detach().cpu().clone()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+def kept_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all that a run keeps, on the CPU, by name."""
+    return {name: p.detach().cpu().clone() for name, p in kept_parameters(model).items()}
 
 
-def load_trainable(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
-    """Put tensors into the trainable parameters of a model, strictly.
+def load_kept(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
+    """Put tensors into what a run keeps of a model, strictly.
 
     Raises
     ------
     DamageError
         If a name or a shape does not fit; ``where`` is named.
     """
-    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = kept_parameters(model)
     wrong = sorted(
         name
         for name in own.keys() | tensors.keys()

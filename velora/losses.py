@@ -1,18 +1,120 @@
-"""The loss of a batch."""
+"""The loss of a batch, as sums that are divided by counts over the whole batch.
+
+A batch may be computed in parts, by several processes, and the parts may be unequal. So a part
+gives sums, and what they are divided by is counted first, over all parts and processes: the
+gradients of the parts add up to that of the whole batch.
+
+    B clips, C classes
+"""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from velora.classifier import Output
 
 
+class Targets(NamedTuple):
+    """What the logits of B clips should say.
+
+    labels : (B,) int64
+    others : (B,) int64, optional
+        Labels of what is mixed in; None where nothing is.
+    share : (B,) float32
+        Of ``labels`` in the mixture.
+    weights : (B,) float32
+        How much each clip counts.
+    """
+
+    labels: Tensor
+    others: Tensor | None
+    share: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device) -> Targets:
+        """Return them on a device."""
+        others = None if self.others is None else self.others.to(device)
+        return Targets(
+            self.labels.to(device), others, self.share.to(device), self.weights.to(device)
+        )
+
+
+class Counts(NamedTuple):
+    """What the sums of a batch are divided by.
+
+    weight : float
+        Sum of the clips' weights.
+    rec_clips : float
+        Clips whose senses rebuild each other.
+    """
+
+    weight: float
+    rec_clips: float
+
+
+def targets_of(
+    labels: Tensor, others: Tensor, share: NDArray[np.float64], class_weights: Tensor
+) -> Targets:
+    """Return targets; a mixture weighs what its parts weigh, by their shares."""
+    own = torch.from_numpy(share).float()
+    weights = own * class_weights[labels] + (1 - own) * class_weights[others]
+    return Targets(labels, others if (share < 1).any() else None, own, weights)
+
+
+def clip_losses(logits: Tensor, targets: Targets, *, label_smoothing: float = 0.0) -> Tensor:
+    """(B,) weighted cross entropy of each clip, mixed as the clips are.
+
+    A weight multiplies the whole loss of its clip, smoothing included.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    entropy = partial(F.cross_entropy, wide, label_smoothing=label_smoothing, reduction="none")
+    losses: Tensor = entropy(targets.labels)
+    if targets.others is not None:
+        losses = torch.lerp(entropy(targets.others), losses, targets.share.to(losses.dtype))
+    return losses * targets.weights
+
+
+def part_loss(
+    output: Output, losses: Tensor, *, counts: Counts, rec_weight: float
+) -> tuple[Tensor, Tensor]:
+    """Return what a part adds to the loss of its batch, and to the reconstruction loss in it.
+
+    Summed over the parts: the mean of the clips' losses by weight, plus ``rec_weight`` times the
+    mean reconstruction loss.
+    """
+    loss = losses.sum() / counts.weight
+    rec_loss = losses.new_zeros(())
+    if output.rec_loss is not None:
+        rec_loss = output.rec_loss * (output.rec_clips / counts.rec_clips)
+        loss = loss + rec_weight * rec_loss
+    return loss, rec_loss.detach()
+
+
 def loss_terms(
     output: Output, labels: Tensor, *, rec_weight: float, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Cross entropy plus ``rec_weight`` times the reconstruction loss."""
-    loss = F.cross_entropy(output.logits.float(), labels, label_smoothing=label_smoothing)
-    if output.rec_loss is not None:
-        loss = loss + rec_weight * output.rec_loss
-    return loss
+    """Return the loss of a whole batch of plain clips: the mean, and the reconstruction loss."""
+    ones = torch.ones(len(labels), device=labels.device)
+    losses = clip_losses(
+        output.logits, Targets(labels, None, ones, ones), label_smoothing=label_smoothing
+    )
+    counts = Counts(float(len(labels)), float(output.rec_clips))
+    return part_loss(output, losses, counts=counts, rec_weight=rec_weight)[0]
+
+
+def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
+    """(C,) inverse frequency of the classes among ``labels``; a clip weighs 1 on average.
+
+    A class without clips weighs 1, and nothing.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    present = np.count_nonzero(counts)
+    weights = np.where(counts > 0, labels.size / (present * np.maximum(counts, 1)), 1.0)
+    return torch.from_numpy(weights).float()

@@ -13,8 +13,8 @@ from msgspec import Struct
 from torch import Tensor
 
 from velora.classifier import Classifier
+from velora.clip_frames import clip_frames
 from velora.data import ClipLoader
-from velora.pictures import clip_frames
 
 View = Literal["fusion", "rgb", "event"]
 
@@ -36,7 +36,10 @@ def predict(
     view: View | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Predictions:
-    """Run a model over a loader's split.
+    """Run a model over a loader's split, in the precision of the caller's autocast.
+
+    Where several processes share the loader's batches, each computes its clips once and all get the
+    predictions of all clips, in the order of one process.
 
     Parameters
     ----------
@@ -48,26 +51,31 @@ def predict(
     shown = model.senses if view in (None, "fusion") else (view,)
     was_training = model.training
     model.eval()
-    keys: list[str] = []
-    labels: list[Tensor] = []
+    positions: list[int] = []
+    labels: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
     logits: list[Tensor] = [torch.zeros(0, model.num_classes)]
     try:
         for batch in loader.epoch(senses=shown):
-            frames = clip_frames(batch, size_hw=model.image_size_hw, device=device)
-            frames = {name: f if name in shown else f.without() for name, f in frames.items()}
-            with autocast(device):
-                output = model(frames)
-            keys += batch.keys
+            frames = clip_frames(
+                batch,
+                events=loader.dataset.event_input,
+                size_hw=model.image_size_hw,
+                device=device,
+                senses=shown,
+                moving=loader.dataset.moving,
+            )
+            positions += batch.positions
             labels.append(batch.labels)
-            logits.append(output.logits.float().cpu())
+            logits.append(model(frames).logits.float().cpu())
             if progress is not None:
-                progress(len(keys))
+                progress(len(positions) * loader.ranks.world_size)
     finally:
         model.train(was_training)
-    empty = torch.zeros(0, dtype=torch.int64)
-    return Predictions(keys=keys, labels=torch.cat([empty, *labels]), logits=torch.cat(logits))
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 on CUDA, full precision elsewhere."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+    everyone = loader.ranks.gather((positions, torch.cat(labels), torch.cat(logits)))
+    where = torch.tensor([i for some, _, _ in everyone for i in some], dtype=torch.int64)
+    order = torch.argsort(where)
+    return Predictions(
+        keys=[str(loader.dataset.keys[i]) for i in where[order].tolist()],
+        labels=torch.cat([part for _, part, _ in everyone])[order],
+        logits=torch.cat([part for _, _, part in everyone])[order],
+    )

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import logging
+import io
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
 import torch
 
-from eventkit.atomic import write_atomic
-from eventkit.errors import MissingDataError, SettingsError
+from eventkit.errors import MissingDataError
 from eventkit.shards import ShardSet
+from velora.adapters import holds_adapters, write_adapters
 from velora.build import build_model, choose_device
 from velora.checkpoint import RunFacts, RunFolder, TrunkFacts
+from velora.classifier import Classifier, kept_parameters
+from velora.compiling import compiled
 from velora.config import settings_hash
 from velora.data import (
-    ClipDataset,
     ClipLoader,
     DataSpec,
     check_fits,
@@ -30,33 +32,23 @@ from velora.data import (
     check_splits,
     describe,
 )
-from velora.evaluate import Report, confusion_csv, evaluate
-from velora.model import VELoRA
-from velora.progress import Reporter
+from velora.evaluate import evaluate_views
+from velora.loaders import check_settings, filled_splits, make_loader
+from velora.opening import open_run
+from velora.options import TrainOptions as TrainOptions
+from velora.parallel import Ranks, joined
+from velora.parameters import parameter_table
+from velora.precision import autocast, deterministic, lower_frozen_weights, uses_bf16
+from velora.progress import PlainReporter, Reporter
+from velora.report.records import write_page, write_tables
+from velora.scores import Evaluation, Report
 from velora.settings import Settings
-from velora.trainer import Trainer, parameter_table
-
-logger = logging.getLogger(__name__)
-
-_TRAIN_CACHE_BYTES = 2**30
-_EVAL_CACHE_BYTES = 2**28
+from velora.trainer import Trainer
 
 RANDOM_TRUNK_WARNING = (
     "WARNING: the trunk is RANDOM (--random-trunk): nothing was pretrained, so the accuracies say "
     "that the road works, not how good the method is"
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainOptions:
-    """How a run is executed; none of it changes the result."""
-
-    shards: Path | str
-    out: Path = Path("runs")
-    name: str | None = None
-    device: str = "auto"
-    num_workers: int = 2
-    tensorboard: bool = False
 
 
 def train(
@@ -65,28 +57,56 @@ def train(
     """Train, or go on training, and evaluate the test split.
 
     The folder is ``<out>/<recipe>-<hash of settings and data>``: the same command goes on where it
-    stopped, and does nothing once the run is finished.
+    stopped, and does nothing once the run is finished. In a process that torchrun started it trains
+    together with the others, of which the first one writes and reports.
 
     Raises
     ------
     EventKitError
         For shards, weights or settings that do not fit; says the cure.
     """
-    settings = _with_absolute_weights(settings)
     device = choose_device(options.device)
+    with joined(device.type) as ranks, deterministic(wanted=options.deterministic):
+        if not ranks.is_first:
+            reporter = PlainReporter(stream=io.StringIO(), every_s=math.inf)
+        return _train(
+            _with_absolute_weights(settings),
+            recipe=recipe,
+            options=options,
+            reporter=reporter,
+            device=ranks.device(device),
+            ranks=ranks,
+        )
+
+
+def _train(
+    settings: Settings,
+    *,
+    recipe: str,
+    options: TrainOptions,
+    reporter: Reporter,
+    device: torch.device,
+    ranks: Ranks,
+) -> tuple[RunFolder, Report]:
     shards = ShardSet.open(options.shards)
-    spec = describe(shards, splits=_filled(shards))
+    spec = describe(shards, splits=filled_splits(shards))
     check_splits(shards)
+    check_settings(settings)
     sha256 = settings_hash(
         settings, plan_id=spec.plan_id, weights_sha256=_file_sha256(settings.model.weights)
     )
     run = RunFolder(options.out / (options.name or f"{recipe}-{sha256[:10]}"))
-    if run.exists:
-        run.check_same(settings, settings_sha256=sha256, data=spec)
-        if run.finished:
-            reporter.note(f"{run.path} is finished: nothing to do")
-            result = (run.path / "result.json").read_bytes()
-            return run, msgspec.json.decode(result, type=Report)
+    finished = ranks.from_first(_result(run, settings, sha256, spec) if ranks.is_first else None)
+    if finished is not None:
+        reporter.note(f"{run.path} is finished: nothing to do")
+        return run, finished
+    # Loaders first: they refuse what does not fit before a trunk is fetched.
+    loaders = {
+        split: make_loader(
+            shards, split, spec, settings, options, ranks, device=device, learns=split == "train"
+        )
+        for split in filled_splits(shards)
+    }
     model, trunk = build_model(settings, num_classes=len(spec.classes), device=device)
     if trunk.kind == "random":
         reporter.note(RANDOM_TRUNK_WARNING)
@@ -97,62 +117,109 @@ def train(
         trunk=TrunkFacts(**{f: getattr(trunk, f) for f in TrunkFacts.__struct_fields__}),
         versions={name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")},
     )
-    with run.locked():
-        run.start(settings, facts)
-        report = _fit(run, model, settings, shards, spec, device, options, reporter)
+    with run.locked() if ranks.is_first else nullcontext():
+        if ranks.is_first:
+            run.start(settings, facts)
+        report = _fit(run, model, settings, spec, loaders, device, options, reporter, ranks)
     return run, report
+
+
+def _result(run: RunFolder, settings: Settings, sha256: str, spec: DataSpec) -> Report | None:
+    """Return the result of a run that is finished; refuse one of other settings or data."""
+    if not run.exists:
+        return None
+    run.check_same(settings, settings_sha256=sha256, data=spec)
+    if not run.finished:
+        return None
+    return msgspec.json.decode((run.path / "result.json").read_bytes(), type=Report)
 
 
 def _fit(
     run: RunFolder,
-    model: VELoRA,
+    model: Classifier,
     settings: Settings,
-    shards: ShardSet,
     spec: DataSpec,
+    loaders: dict[str, ClipLoader],
     device: torch.device,
     options: TrainOptions,
     reporter: Reporter,
+    ranks: Ranks,
 ) -> Report:
-    loaders = {
-        split: _loader(shards, split, spec, settings, options, learns=split == "train")
-        for split in _filled(shards)
-    }
+    bf16 = uses_bf16(device, settings.train)
     sizes = ", ".join(f"{len(loader.dataset)} {split}" for split, loader in loaders.items())
+    shared = f" x {ranks.world_size}" if ranks.world_size > 1 else ""
     reporter.note(
         f"{run.path}: {sizes} clips, {len(spec.classes)} classes, {spec.bins} bins of "
         f"{spec.representation}; {' + '.join(model.streams)} at "
-        f"{'x'.join(map(str, model.image_size_hw))} on {device}"
+        f"{'x'.join(map(str, model.image_size_hw))} on {device.type}{shared} in "
+        f"{'bf16' if bf16 else 'fp32'}"
     )
     if "val" not in loaders:
         reporter.note("no val split: the last epoch is kept, for the test split never selects")
-    trainer = Trainer(
-        model,
-        settings=settings.train,
-        rec_weight=settings.model.rec_weight,
-        train=loaders["train"],
-        val=loaders.get("val"),
-        run=run,
-        device=device,
-        reporter=reporter,
-        tensorboard=options.tensorboard,
-    )
     reporter.parameters(parameter_table(model))
-    if trainer.resume():
-        reporter.note(f"going on after epoch {trainer.epochs_done}")
-    best = trainer.fit()
-    run.load_weights(model)
-    report = evaluate(
-        model,
-        loaders["test"],
+    if bf16:
+        lower_frozen_weights(model)
+    model.checkpointing = options.checkpointing
+    with compiled(model, wanted=options.compile):
+        trainer = Trainer(
+            model,
+            settings=settings.train,
+            rec_weight=settings.model.rec_weight,
+            train=loaders["train"],
+            val=loaders.get("val"),
+            run=run,
+            device=device,
+            reporter=reporter,
+            ranks=ranks,
+            save_every_s=options.save_every_s,
+            tensorboard=options.tensorboard,
+        )
+        if trainer.resume():
+            within = f" and {trainer.steps_in_epoch} steps" if trainer.steps_in_epoch else ""
+            reporter.note(f"going on after epoch {trainer.epochs_done}{within}")
+        best = trainer.fit()
+        if ranks.is_first:
+            run.load_weights(model)
+        ranks.copy_from_first_(list(kept_parameters(model).values()))
+        # The page draws gradients of the model, whose frozen part may be in bf16 by now.
+        with autocast(device, bf16=bf16):
+            evaluation = evaluate_views(
+                model,
+                loaders["test"],
+                device=device,
+                plan_id=spec.plan_id,
+                classes=[spec.classes[i] for i in spec.class_ids],
+                epoch=best,
+                progress=_checking(reporter, loaders["test"]),
+            )
+            if ranks.is_first:
+                _write(run, settings, evaluation, loaders["test"], model, device)
+    return evaluation.report
+
+
+def _write(
+    run: RunFolder,
+    settings: Settings,
+    evaluation: Evaluation,
+    loader: ClipLoader,
+    model: Classifier,
+    device: torch.device,
+) -> None:
+    """Write what a finished run leaves; the result last, since it says that the run is finished."""
+    write_tables(run.path, evaluation, confusion="confusion.csv", predictions="predictions.csv")
+    write_page(
+        run,
+        evaluation,
+        name="report.html",
+        dataset=loader.dataset,
+        model=model,
         device=device,
-        plan_id=spec.plan_id,
-        classes=[spec.classes[i] for i in spec.class_ids],
-        epoch=best,
-        progress=_checking(reporter, loaders["test"]),
+        parameters=parameter_table(model),
     )
-    write_atomic(run.path / "confusion.csv", confusion_csv(report).encode())
-    run.write_json("result.json", report)
-    return report
+    if holds_adapters(settings):
+        write_adapters(model, run.path / "adapters", backbone=settings.model.backbone)
+    run.write_json("parameters.json", [row._asdict() for row in parameter_table(model)])
+    run.write_json("result.json", evaluation.report)
 
 
 def evaluate_run(
@@ -168,72 +235,39 @@ def evaluate_run(
 ) -> tuple[Path, Report]:
     """Evaluate the best epoch of a run on a split; returns where the report was written.
 
-    The trunk is built again from the run's record and must be the one it was trained on, which
-    its hash tells; ``weights`` says where its file lies now.
+    ``weights`` says where the trunk's file lies now, see `open_run`.
     """
     run = RunFolder(path)
-    settings, facts = run.read()
+    _, facts = run.read()
     device = choose_device(device_name)
     shards = ShardSet.open(shards_path)
-    if split not in _filled(shards):
-        msg = f"{shards_path} has no {split} samples; it has {', '.join(_filled(shards)) or 'none'}"
+    if split not in filled_splits(shards):
+        there = ", ".join(filled_splits(shards)) or "none"
+        msg = f"{shards_path} has no {split} samples; it has {there}"
         raise MissingDataError(msg)
     check_labels(shards, split)
     spec = describe(shards, splits=[split])
     check_fits(spec, facts.data)
-    if weights is not None:
-        changed = msgspec.structs.replace(settings.model, weights=weights)
-        settings = msgspec.structs.replace(settings, model=changed)
-    model, trunk = build_model(settings, num_classes=len(facts.data.classes), device=device)
-    if trunk.sha256 != facts.trunk.sha256:
-        msg = (
-            f"this trunk ({trunk.kind}: {trunk.origin}) is not the one that {path} was trained on "
-            f"({facts.trunk.kind}: {facts.trunk.origin}); give its file with --weights"
-        )
-        raise SettingsError(msg)
-    if trunk.kind == "random":
+    settings, facts, model, epoch = open_run(path, weights=weights, device=device)
+    if settings.model.random_trunk:
         reporter.note(RANDOM_TRUNK_WARNING)
-    run.load_weights(model)
     options = TrainOptions(shards=shards_path, num_workers=num_workers)
-    loader = _loader(shards, split, facts.data, settings, options, batch_size=batch_size)
-    state = run.load_state()
-    report = evaluate(
-        model,
-        loader,
-        device=device,
-        plan_id=spec.plan_id,
-        classes=[facts.data.classes[i] for i in facts.data.class_ids],
-        epoch=state["best"]["epoch"] if state else 0,
-        progress=_checking(reporter, loader),
+    loader = make_loader(
+        shards, split, facts.data, settings, options, device=device, batch_size=batch_size
     )
+    with autocast(device, bf16=uses_bf16(device, settings.train)):
+        evaluation = evaluate_views(
+            model,
+            loader,
+            device=device,
+            plan_id=spec.plan_id,
+            classes=[facts.data.classes[i] for i in facts.data.class_ids],
+            epoch=epoch,
+            progress=_checking(reporter, loader),
+        )
     name = f"eval-{split}-{spec.plan_id[:8]}"
-    write_atomic(path / f"{name}.csv", confusion_csv(report).encode())
-    return run.write_json(f"{name}.json", report), report
-
-
-def _filled(shards: ShardSet) -> list[str]:
-    known = ("train", "val", "test")
-    return [split for split in known if split in shards.splits and shards.num_samples(split)]
-
-
-def _loader(
-    shards: ShardSet,
-    split: str,
-    spec: DataSpec,
-    settings: Settings,
-    options: TrainOptions,
-    *,
-    batch_size: int | None = None,
-    learns: bool = False,
-) -> ClipLoader:
-    cache_bytes = _TRAIN_CACHE_BYTES if learns else _EVAL_CACHE_BYTES
-    return ClipLoader(
-        ClipDataset(shards, split, spec=spec, cache_bytes=cache_bytes),
-        batch_size=batch_size or settings.train.batch_size,
-        num_threads=options.num_workers,
-        shuffle_seed=settings.train.seed if learns else None,
-        augment=settings.data if learns else None,
-    )
+    write_tables(path, evaluation, confusion=f"{name}.csv", predictions=f"{name}-predictions.csv")
+    return run.write_json(f"{name}.json", evaluation.report), evaluation.report
 
 
 def _checking(reporter: Reporter, loader: ClipLoader) -> Callable[[str, int], None]:

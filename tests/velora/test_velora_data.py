@@ -43,9 +43,9 @@ def test_order_and_augmentation_depend_neither_on_threads_nor_on_the_batch_size(
             augment=DataSettings(shift=0.1, flip=True),
         )
         return [
-            (clip.key, *shift, flip)
+            (clip.key, change.down, change.right, change.flip)
             for batch in loader.epoch(epoch, senses=BOTH)
-            for clip, shift, flip in zip(batch.clips, batch.shifts, batch.flips, strict=True)
+            for clip, change in zip(batch.clips, batch.changes, strict=True)
         ]
 
     first = drawn(8, 0)
@@ -127,8 +127,8 @@ def test_pictures_of_events_are_clips_as_they_are(tmp_path: Path) -> None:
     [
         ("voxel:mine", (3, 3, 4, 5)),
         ("image:mine", (3, 4, 4, 5)),
-        ("stack:rvt", (3, 2, 4, 5)),
-        ("surface:tore,k=4", (3, 8, 4, 5)),
+        ("surface:mine", (3, 2, 4, 5)),
+        ("", (3, 2, 4, 5)),
     ],
 )
 def test_frames_that_no_picture_is_drawn_from_are_refused_with_what_is(
@@ -141,7 +141,19 @@ def test_frames_that_no_picture_is_drawn_from_are_refused_with_what_is(
         representation=representation,
     )
 
-    with pytest.raises(EventKitError, match=r"counts:.*voxel:.*image:.*--repr counts:eventkit"):
+    with pytest.raises(EventKitError, match=r"holds events as .*expected a representation among"):
+        describe(ShardSet.open(path))
+
+
+def test_frames_of_other_channels_than_their_representation_are_damage(tmp_path: Path) -> None:
+    path = write_shards(
+        tmp_path / "s",
+        {"train": [of_shape((3, 4, 4, 5), "u1")]},
+        classes={0: "a", 1: "b"},
+        representation="image:event-ahu",
+    )
+
+    with pytest.raises(DamageError, match=r"3 channels of image:event-ahu, got \(3, 4, 4, 5\)"):
         describe(ShardSet.open(path))
 
 

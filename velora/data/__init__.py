@@ -5,7 +5,8 @@
 """
 
 from velora.data.batches import Batch as Batch
-from velora.data.batches import ClipLoader as ClipLoader
+from velora.data.batches import make_batch as make_batch
+from velora.data.clip_loader import ClipLoader as ClipLoader
 from velora.data.clips import Clip as Clip
 from velora.data.clips import ClipDataset as ClipDataset
 from velora.data.clips import Sense as Sense

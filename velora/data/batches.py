@@ -1,148 +1,117 @@
-"""Batches of clips in lane order, with the augmentation that (seed, epoch, sample) decides.
+"""A batch: decoded clips, what is done to each, and their pixels packed for one transfer.
 
-Clips are decoded by threads ahead of the training step (PNG, gzip and pread release the interpreter
-lock).
-
-    B clips
+B clips trained on, C clips decoded (B and partners from elsewhere), U distinct images
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from eventkit.lanes import Lanes
-from velora.data.clips import Clip, ClipDataset, Sense
-from velora.settings import DataSettings
+from velora.augment import Change
+from velora.data.clips import Clip
+
+#: The arrays of a clip that go to the device.
+PACKED = ("rgb", "events", "diff_events", "diff_rgb")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Clips with the augmentation drawn for each.
+    """Clips that go through the model together.
 
     Parameters
     ----------
-    clips : list of B Clip
-    shifts : (B, 2) float64
-        Down and right, as a share of the picture's side.
-    flips : (B,) bool
+    clips : list of C Clip
+        Those trained on, then partners that are in no place of this batch.
+    positions : list of B int
+        Numbers of the samples in their split.
+    changes : list of C Change
+    partner : (B,) int64
+        Which of ``clips`` each clip is mixed with.
+    share : (B,) float64
+        Of the clip itself in the mixture; 1 mixes nothing.
+    packs : mapping name -> list of Tensor
+        The pixels of the clips, one after the other; those of one shape and type together.
     """
 
     clips: list[Clip]
-    shifts: NDArray[np.float64]
-    flips: NDArray[np.bool_]
+    positions: list[int]
+    changes: list[Change]
+    partner: NDArray[np.int64]
+    share: NDArray[np.float64]
+    packs: dict[str, list[Tensor]]
+
+    def __len__(self) -> int:
+        return len(self.positions)
 
     @property
     def keys(self) -> list[str]:
         """The samples' keys."""
-        return [clip.key for clip in self.clips]
+        return [clip.key for clip in self.clips[: len(self)]]
 
     @property
-    def labels(self) -> torch.Tensor:
+    def labels(self) -> Tensor:
         """(B,) int64 positions in the logits."""
-        return torch.tensor([clip.label for clip in self.clips])
+        return torch.tensor([clip.label for clip in self.clips[: len(self)]], dtype=torch.int64)
+
+    @property
+    def partner_labels(self) -> Tensor:
+        """(B,) int64 labels of what is mixed in."""
+        return torch.tensor([self.clips[i].label for i in self.partner], dtype=torch.int64)
+
+    @property
+    def clips_of_both_senses(self) -> int:
+        """How many of the B clips have RGB and events."""
+        return sum(clip.has("rgb") and clip.has("event") for clip in self.clips[: len(self)])
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return some of the B clips alone, unmixed."""
+        row = slice(start, stop)
+        return make_batch(self.clips[row], positions=self.positions[row], changes=self.changes[row])
 
 
-class ClipLoader:
-    """Batches of a dataset, decoded ahead by threads.
-
-    Parameters
-    ----------
-    dataset : ClipDataset
-    batch_size : int
-    num_threads : int
-        0 decodes in the caller's thread.
-    shuffle_seed : int, optional
-        Shuffle each epoch anew by (seed, epoch), see `eventkit.lanes`; in the order of the shards
-        without it.
-    augment : DataSettings, optional
-        Draw shifts and flips by (seed, epoch, sample); none without it.
-    """
-
-    def __init__(
-        self,
-        dataset: ClipDataset,
-        *,
-        batch_size: int,
-        num_threads: int = 2,
-        shuffle_seed: int | None = None,
-        augment: DataSettings | None = None,
-    ) -> None:
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.num_threads = num_threads
-        self.shuffle_seed = shuffle_seed
-        self.augment = augment
-        self.lanes = Lanes(
-            shard_sizes=dataset.shards.shard_sizes(dataset.split),
-            global_batch_size=batch_size,
-            seed=shuffle_seed,
-            tail="pad",
-            manifest_sha256=dataset.shards.digest,
-        )
-
-    def __len__(self) -> int:
-        """The number of batches of an epoch, where no clip is passed over."""
-        return self.lanes.steps
-
-    def epoch(self, epoch: int = 0, *, senses: Sequence[Sense]) -> Iterator[Batch]:
-        """Yield the batches of an epoch; clips with none of ``senses`` are passed over."""
-        rows, valid = self.lanes.batches(epoch)
-        order = rows[valid]
-        positions: list[int] = []
-        clips: list[Clip] = []
-        for i, clip in _ahead(self.dataset, order, self.num_threads, 2 * self.batch_size):
-            if any(clip.has(sense) for sense in senses):
-                positions.append(i)
-                clips.append(clip)
-            if len(clips) == self.batch_size:
-                yield self._batch(clips, positions, epoch)
-                clips, positions = [], []
-        if clips:
-            yield self._batch(clips, positions, epoch)
-
-    def _batch(self, clips: list[Clip], positions: list[int], epoch: int) -> Batch:
-        shifts = np.zeros((len(clips), 2))
-        flips = np.zeros(len(clips), dtype=np.bool_)
-        if self.augment is not None:
-            for row, i in enumerate(positions):
-                # Drawn by the sample, not by its place in the batch, so that another batch size
-                # or a resumed run sees the same picture.
-                rng = _generator(self.shuffle_seed or 0, epoch, stream=1, sample=i)
-                shifts[row] = rng.uniform(-1, 1, size=2) * self.augment.shift
-                flips[row] = rng.random() < 0.5 and self.augment.flip
-        return Batch(clips=clips, shifts=shifts, flips=flips)
+def make_batch(
+    clips: list[Clip],
+    *,
+    positions: Sequence[int],
+    changes: list[Change],
+    partner: NDArray[np.int64] | None = None,
+    share: NDArray[np.float64] | None = None,
+    pin: bool = False,
+) -> Batch:
+    """Pack clips; see `Batch`. ``pin`` puts the pixels where a CUDA device fetches them itself."""
+    size = len(positions)
+    return Batch(
+        clips=clips,
+        positions=list(positions),
+        changes=changes,
+        partner=np.arange(size) if partner is None else partner,
+        share=np.ones(size) if share is None else share,
+        packs={name: _packed([getattr(clip, name) for clip in clips], pin=pin) for name in PACKED},
+    )
 
 
-def _generator(seed: int, epoch: int, *, stream: int, sample: int) -> np.random.Generator:
-    # The counter's low word is left to the generator to count with.
-    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, stream, sample]))
+def _packed(arrays: list[NDArray[Any] | None], *, pin: bool) -> list[Tensor]:
+    """Join arrays along the first axis, those of one shape and type that follow each other."""
+    filled = [array for array in arrays if array is not None and len(array)]
+    return [
+        _joined(list(run), pin=pin)
+        for _, run in groupby(filled, key=lambda array: (array.shape[1:], array.dtype))
+    ]
 
 
-def _ahead(
-    dataset: ClipDataset, order: Iterable[int], num_threads: int, depth: int
-) -> Iterator[tuple[int, Clip]]:
-    """Yield (position, clip) in order, with at most ``depth`` clips decoded ahead."""
-    positions = [int(i) for i in order]
-    if num_threads == 0:
-        yield from ((i, dataset[i]) for i in positions)
-        return
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="velora-decode")
-    try:
-        waiting: deque[tuple[int, Future[Clip]]] = deque()
-        for i in positions:
-            waiting.append((i, pool.submit(dataset.__getitem__, i)))
-            if len(waiting) > depth:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def _joined(arrays: list[NDArray[Any]], *, pin: bool) -> Tensor:
+    if not pin:
+        return torch.from_numpy(np.concatenate(arrays))
+    parts = [torch.from_numpy(array) for array in arrays]
+    # Torch keeps pinned memory and gives it out again once the device has fetched what was in it,
+    # so pages are touched once a run and no transfer sees a batch change.
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    return torch.cat(parts, out=torch.empty(shape, dtype=parts[0].dtype, pin_memory=True))

@@ -1,4 +1,4 @@
-"""Decoded clips of a split, kept in memory as uint8 up to a budget.
+"""Decoded clips of a split, kept in memory up to a budget, whole counts as uint8.
 
 T frames, U distinct RGB images of a clip, C channels, H, W
 """
@@ -6,6 +6,7 @@ T frames, U distinct RGB images of a clip, C channels, H, W
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from eventkit.errors import DamageError
 from eventkit.samples import Sample, decode_images, decode_sample
 from eventkit.shards import ShardSet
-from velora.data.spec import DataSpec
+from velora.data.spec import DataSpec, check_view, event_input
+from velora.settings import DataSettings
 
 Sense = str  # "rgb" or "event"
 
@@ -33,8 +35,11 @@ class Clip:
         Distinct images; none without RGB.
     rgb_index : (T,) int64
         Which image each frame shows; -1 without RGB.
-    events : (T, 1, 2 or 3, H, W) uint8 or float32
-        Saturated counts, voxels or pictures; no frames without events.
+    events : (T, C, H, W) uint8, saturated, or what else the shards hold
+        No frames without events.
+    diff_events : (T - 1, C, H, W), optional
+    diff_rgb : (T - 1, H, W, 1 or 3) uint8, optional
+        Differences as they were stored; None where they are made of the pictures.
     """
 
     key: str
@@ -42,6 +47,8 @@ class Clip:
     rgb: NDArray[np.uint8]
     rgb_index: NDArray[np.int64]
     events: NDArray[Any]
+    diff_events: NDArray[Any] | None = None
+    diff_rgb: NDArray[np.uint8] | None = None
 
     def has(self, sense: Sense) -> bool:
         """Tell whether the clip has frames of this sense."""
@@ -50,11 +57,25 @@ class Clip:
     @property
     def num_bytes(self) -> int:
         """Size of the pixels in memory."""
-        return self.rgb.nbytes + self.events.nbytes
+        arrays = (self.rgb, self.events, self.diff_events, self.diff_rgb)
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
-def decode_clip(sample: Sample, *, label: int, bins: int) -> Clip:
-    """Decode a sample; repeated RGB images are decoded and kept once."""
+def decode_clip(
+    sample: Sample, *, label: int, bins: int, frames: NDArray[np.int64] | None = None
+) -> Clip:
+    """Decode a sample; repeated RGB images are decoded and kept once.
+
+    Parameters
+    ----------
+    sample : Sample
+    label : int
+        Position in the logits.
+    bins : int
+        Of the set.
+    frames : (T,) int64, optional
+        Those to keep; all without it.
+    """
     events = sample.events
     if events.ndim != 4 or events.shape[0] != bins or len(sample.rgb) != bins:
         msg = (
@@ -62,20 +83,43 @@ def decode_clip(sample: Sample, *, label: int, bins: int) -> Clip:
             f"set has {bins} bins; run `eventkit verify`"
         )
         raise DamageError(msg)
-    if events.dtype != np.float32:
-        # Pictures only ask whether a pixel fired; uint8 keeps the cache small.
-        events = np.minimum(events, 255).astype(np.uint8)
+    kept = np.arange(bins) if frames is None else frames
+    events = compact(events if frames is None else events[kept])
     if not sample.meta.get("has_events", True):
         events = events[:0]
     distinct: dict[bytes, int] = {}
-    index = np.array([distinct.setdefault(image, len(distinct)) for image in sample.rgb])
+    index = np.array([distinct.setdefault(sample.rgb[t], len(distinct)) for t in kept])
     if sample.meta.get("has_rgb", True):
         rgb = _decode_rgb(sample.key, list(distinct))
     else:
-        rgb, index = np.zeros((0, 1, 1, 1), np.uint8), np.full(bins, -1)
+        rgb, index = np.zeros((0, 1, 1, 1), np.uint8), np.full(len(kept), -1)
     return Clip(
-        key=sample.key, label=label, rgb=rgb, rgb_index=index.astype(np.int64), events=events
+        key=sample.key,
+        label=label,
+        rgb=rgb,
+        rgb_index=index.astype(np.int64),
+        events=events,
+        diff_events=None if sample.diff_events is None else compact(sample.diff_events),
+        diff_rgb=sample.diff_rgb,
     )
+
+
+def spread(frames: int, bins: int) -> NDArray[np.int64]:
+    """Return ``frames`` of ``bins`` frames, as evenly spaced as can be.
+
+    Examples
+    --------
+    >>> spread(3, 8).tolist()
+    [1, 4, 6]
+    """
+    return (2 * np.arange(frames) + 1) * bins // (2 * frames)
+
+
+def compact(events: NDArray[Any]) -> NDArray[Any]:
+    """Keep counts in uint8: what paints them is full long before 255 events of one pixel."""
+    if events.dtype.kind != "u" or events.dtype == np.uint8:
+        return events
+    return np.minimum(events, 255).astype(np.uint8)
 
 
 def _decode_rgb(key: str, images: list[bytes]) -> NDArray[np.uint8]:
@@ -94,24 +138,46 @@ class ClipDataset:
     shards : ShardSet
     split : str
     spec : DataSpec
-        Of the run: gives the bins and the order of the classes.
+        Of the run: gives the bins, the representation and the order of the classes.
+    settings : DataSettings
+        Say which frames are looked at, how event frames are painted and where differences are from.
+    moving : sequence of Sense
+        Whose stored differences are looked at, where they are.
     cache_bytes : int
         Decoded clips are kept until they fill this.
+
+    Raises
+    ------
+    SettingsError
+        If the shards do not have what the settings ask for; says the cure.
     """
 
     def __init__(
-        self, shards: ShardSet, split: str, *, spec: DataSpec, cache_bytes: int = 2**30
+        self,
+        shards: ShardSet,
+        split: str,
+        *,
+        spec: DataSpec,
+        settings: DataSettings | None = None,
+        moving: Sequence[Sense] = ("rgb", "event"),
+        cache_bytes: int = 2**30,
     ) -> None:
+        settings = settings or DataSettings()
         self.shards = shards
         self.split = split
         self.bins = spec.bins
+        self.moving = tuple(moving)
+        self.event_input = event_input(spec, settings)
+        check_view(shards, split, spec=spec, settings=settings)
+        self.frames = None if settings.frames is None else spread(settings.frames, spec.bins)
         position = {class_id: i for i, class_id in enumerate(spec.class_ids)}
         ids = shards.labels(split).tolist()
         self.keys = shards.keys(split)
         self.labels = np.array([position[class_id] for class_id in ids], dtype=np.int64)
-        # Stored differences are not looked at: the model takes them of augmented pictures.
+        # Differences are members that nobody reads for nothing.
+        stored = settings.diff == "stored"
         fields = shards.index(split).fields
-        self._wanted = [suffix for suffix in fields if not suffix.startswith("diff_")]
+        self._wanted = [suffix for suffix in fields if stored or not suffix.startswith("diff_")]
         self._room = cache_bytes
         self._cache: dict[int, Clip] = {}
         self._lock = threading.Lock()
@@ -122,11 +188,24 @@ class ClipDataset:
     def __getitem__(self, i: int) -> Clip:
         clip = self._cache.get(i)
         if clip is None:
-            members = self.shards.members(self.split, i, suffixes=self._wanted)
-            sample = decode_sample(str(self.keys[i]), members)
-            clip = decode_clip(sample, label=int(self.labels[i]), bins=self.bins)
+            clip = self._decoded(i)
             with self._lock:
                 if i not in self._cache and clip.num_bytes <= self._room:
                     self._cache[i] = clip
                     self._room -= clip.num_bytes
         return clip
+
+    def _decoded(self, i: int) -> Clip:
+        try:
+            members = self.shards.members(self.split, i, suffixes=self._wanted)
+            sample = decode_sample(str(self.keys[i]), members)
+            return decode_clip(
+                sample, label=int(self.labels[i]), bins=self.bins, frames=self.frames
+            )
+        except DamageError as error:
+            index = self.shards.index(self.split)
+            shard = index.shards[int(index.shard[i])]
+            if shard in str(error):
+                raise
+            msg = f"{self.shards.path}/{shard}: {error}"
+            raise DamageError(msg) from error

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from eventkit.errors import DamageError, SettingsError
 from eventkit.shards import ShardSet
-
-# What pictures can be drawn from: family -> channels of a frame.
-_DRAWN = {"counts": (1, 2), "voxel": (1, 2), "image": (3,)}
+from velora.inputs import EventInput, content_of, resolve
+from velora.settings import DataSettings
 
 _HOW_TO_LABEL = (
     "put the recordings into one folder per class, or give `eventkit convert` a list file with "
@@ -26,6 +27,10 @@ class DataSpec(Struct, frozen=True, kw_only=True):
     bins: int
     #: Class id -> name; the order of the ids is the order of the logits.
     classes: dict[int, str]
+    #: The settings of `eventkit convert` that made the clips, as far as the manifest says them.
+    clip_settings: dict[str, Any] = {}
+    #: Median length of a clip in microseconds; 0 where the samples do not say.
+    clip_us: int = 0
 
     @property
     def class_ids(self) -> list[int]:
@@ -47,8 +52,14 @@ def describe(shards: ShardSet, *, splits: Sequence[str] | None = None) -> DataSp
         Unknown representation, fewer than two classes, missing labels, no samples; says the cure.
     """
     representation = str(shards.manifest.get("settings", {}).get("representation", ""))
-    if representation.split(":")[0] not in _DRAWN:
-        raise _cannot_draw(shards, representation)
+    try:
+        content = content_of(representation)
+        # Whether anything can paint it; what does is a setting of the run.
+        resolve("auto", representation)
+    except SettingsError as error:
+        found = representation or "nothing known"
+        msg = f"{shards.path} holds events as {found!r}: {error}"
+        raise SettingsError(msg) from error
     filled = [split for split in shards.splits if shards.num_samples(split)]
     if not filled:
         msg = f"{shards.path} holds no samples; look at what `eventkit convert` quarantined"
@@ -60,23 +71,81 @@ def describe(shards: ShardSet, *, splits: Sequence[str] | None = None) -> DataSp
         msg = f"{shards.path} has classes: {names}; a classifier needs at least two"
         raise SettingsError(msg)
     events = shards.sample(filled[0], 0).events
-    if events.ndim != 4 or events.shape[1] not in _DRAWN[representation.split(":")[0]]:
-        raise _cannot_draw(shards, f"{representation} of shape {events.shape}")
+    if events.ndim != 4 or events.shape[1] != content.channels:
+        msg = (
+            f"{shards.path}: expected frames of {content.channels} channels of {representation}, "
+            f"got {events.shape}; run `eventkit verify` on the shards"
+        )
+        raise DamageError(msg)
     return DataSpec(
         plan_id=str(shards.manifest["plan_id"]),
         representation=_as_drawn(representation),
         bins=int(events.shape[0]),
         classes=dict(sorted(shards.class_names.items())),
+        clip_settings=dict(shards.manifest.get("settings", {})),
+        clip_us=_usual_us(shards, filled[0]),
     )
 
 
-def _cannot_draw(shards: ShardSet, found: str) -> SettingsError:
-    msg = (
-        f"{shards.path} holds events as {found or 'nothing known'!r}; VELoRA draws pictures from "
-        "counts:..., voxel:... of one or two channels and image:... of three: convert with "
-        "`--repr counts:eventkit`"
-    )
-    return SettingsError(msg)
+def _usual_us(shards: ShardSet, split: str) -> int:
+    """Return the median length of up to nine clips of a split, from their windows."""
+    lengths = []
+    for i in sorted({k * shards.num_samples(split) // 9 for k in range(9)}):
+        meta = json.loads(shards.members(split, i, suffixes=["json"])["json"])
+        windows = meta.get("window_us")
+        if windows:
+            lengths.append(int(windows[-1][1]) - int(windows[0][0]))
+    return sorted(lengths)[len(lengths) // 2] if lengths else 0
+
+
+def event_input(spec: DataSpec, settings: DataSettings) -> EventInput:
+    """Return what paints the event frames of a set.
+
+    Raises
+    ------
+    SettingsError
+        If the one that the settings name does not paint what the set holds.
+    """
+    return resolve(settings.event_input, spec.representation)
+
+
+def check_view(shards: ShardSet, split: str, *, spec: DataSpec, settings: DataSettings) -> None:
+    """Refuse frames that are not there, and stored differences that are not those of the pictures.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if settings.frames is not None and settings.frames > spec.bins:
+        msg = (
+            f"data.frames: expected at most the {spec.bins} bins of {shards.path}, got "
+            f"{settings.frames}; convert with --bins {settings.frames}"
+        )
+        raise SettingsError(msg)
+    if settings.diff != "stored":
+        return
+    painter = event_input(spec, settings)
+    if not painter.linear:
+        msg = (
+            f"data.diff = 'stored' needs an event input that is linear in the frames, and "
+            f"{painter.name!r} is not: set data.event_input = 'counts', or data.diff = 'device'"
+        )
+        raise SettingsError(msg)
+    if settings.frames not in (None, spec.bins):
+        msg = (
+            f"data.diff = 'stored' has the differences of all {spec.bins} frames, not of "
+            f"{settings.frames}: leave data.frames out, or set data.diff = 'device'"
+        )
+        raise SettingsError(msg)
+    present = {field.partition(".")[0] for field in shards.index(split).fields}
+    missing = sorted({"diff_events", "diff_rgb"} - present)
+    if missing:
+        msg = (
+            f"data.diff = 'stored' needs the members diff_events and diff_rgb, and {shards.path} "
+            f"lacks {' and '.join(missing)}: make the shards with `eventkit shard --with-diffs`, "
+            "or set data.diff = 'device'"
+        )
+        raise SettingsError(msg)
 
 
 def _as_drawn(representation: str) -> str:

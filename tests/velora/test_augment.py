@@ -1,0 +1,203 @@
+"""One change a clip: the same for both senses and for stored differences, whatever their sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from velora_helpers import make_sample, write_shards
+
+from eventkit.shards import ShardSet
+from velora.augment import UNCHANGED, Change, crop, draw_change, recolor, shift
+from velora.clip_frames import clip_frames
+from velora.data import Batch, Clip, ClipDataset, ClipLoader, describe, make_batch
+from velora.frames import Frames, difference_frames
+from velora.inputs import resolve
+from velora.settings import DataSettings
+
+CPU = torch.device("cpu")
+REDBLUE = resolve("redblue", "counts:eventkit")
+
+
+def clip(key: str, *, events: np.ndarray, rgb: np.ndarray, index: list[int]) -> Clip:
+    return Clip(key=key, label=0, rgb=rgb, rgb_index=np.array(index), events=events)
+
+
+def batch_of(*clips: Clip, changes: list[Change] | None = None) -> Batch:
+    return make_batch(
+        list(clips), positions=range(len(clips)), changes=changes or [UNCHANGED] * len(clips)
+    )
+
+
+def frames_of(batch: Batch, **options: Any) -> dict[str, Frames]:
+    return clip_frames(batch, events=REDBLUE, size_hw=(16, 16), device=CPU, **options)
+
+
+def test_a_shift_moves_pixels_and_fills_with_what_was_asked_for() -> None:
+    picture = torch.arange(9.0).view(1, 1, 3, 3).expand(1, 3, 3, 3)
+
+    moved = shift(picture, dy=1, dx=-1, fill=-1.0)
+    repeated = shift(picture, dy=1, dx=-1)
+
+    assert moved[0, 0].tolist() == [[-1, -1, -1], [1, 2, -1], [4, 5, -1]]
+    assert repeated[0, 0].tolist() == [[1, 2, 2], [1, 2, 2], [4, 5, 5]]
+
+
+def test_a_crop_shows_its_part_at_the_size_of_the_whole() -> None:
+    picture = torch.zeros(1, 3, 8, 8)
+    picture[..., 4:, :4] = 1.0
+
+    cut = crop(picture, side=0.5, top=1.0, left=0.0)
+
+    assert cut.shape == picture.shape
+    assert bool((cut == 1).all())
+    assert crop(picture, side=0.99, top=0.5, left=0.5) is picture
+
+
+def test_colour_keeps_the_mean_and_scales_differences_of_frames() -> None:
+    frames = 0.4 + 0.2 * torch.rand(3, 3, 8, 8)
+
+    changed = recolor(frames, Change(brightness=0.1, contrast=1.2))
+
+    torch.testing.assert_close(changed.mean(), frames.mean() + 0.1)
+    torch.testing.assert_close(changed[1] - changed[0], 1.2 * (frames[1] - frames[0]))
+    extreme = recolor(frames, Change(brightness=0.9))
+    assert float(extreme.max()) <= 1
+
+
+def test_changes_stay_within_their_settings_and_each_has_its_own_numbers() -> None:
+    def drawn(settings: DataSettings) -> list[Change]:
+        return [draw_change(settings, np.random.default_rng(i)) for i in range(300)]
+
+    everything = drawn(DataSettings(shift=0.1, flip=True, crop=0.3, color=0.2))
+
+    for name, low, high in (
+        ("down", -0.1, 0.1),
+        ("right", -0.1, 0.1),
+        ("side", 0.7, 1.0),
+        ("top", 0.0, 1.0),
+        ("left", 0.0, 1.0),
+        ("brightness", -0.2, 0.2),
+        ("contrast", 0.8, 1.2),
+    ):
+        values = np.array([getattr(change, name) for change in everything])
+        assert values.min() >= low
+        assert values.max() <= high
+        assert values.std() > 0.25 * (high - low) * 0.9
+    assert 120 < sum(change.flip for change in everything) < 180
+    # Turning one off leaves the numbers of the others.
+    assert [c.side for c in drawn(DataSettings(shift=0, crop=0.3))] == [c.side for c in everything]
+    assert not any(c.moves for c in drawn(DataSettings(shift=0)))
+
+
+def test_both_senses_of_a_clip_move_and_flip_together_whatever_their_sizes() -> None:
+    # The same cross is drawn at 16x16 for RGB and at 32x32 for events.
+    rgb = np.zeros((1, 16, 16, 1), np.uint8)
+    rgb[0, 4:6, 2:4] = 255
+    events = np.zeros((2, 2, 32, 32), np.uint8)
+    events[:, 1, 8:12, 4:8] = 1
+    one = clip("a", events=events, rgb=rgb, index=[0, 0])
+    two = clip("b", events=events, rgb=rgb, index=[0, 0])
+
+    made = frames_of(
+        batch_of(one, two, changes=[Change(down=0.125, right=0.25, flip=True), UNCHANGED])
+    )
+
+    for row, expected in ((0, [6.5, 15 - 6.5]), (1, [4.5, 2.5])):
+        assert centres(made, row) == pytest.approx([*expected, *expected], abs=0.01)
+
+
+def test_both_senses_are_cropped_alike() -> None:
+    rgb = np.zeros((1, 16, 16, 1), np.uint8)
+    rgb[0, 4:6, 2:4] = 255
+    events = np.zeros((2, 2, 32, 32), np.uint8)
+    events[:, 1, 8:12, 4:8] = 1
+    one = clip("a", events=events, rgb=rgb, index=[0, 0])
+
+    made = frames_of(batch_of(one, changes=[Change(side=0.5, top=0.25, left=0.0)]))
+
+    y, x, *of_events = centres(made, 0)
+    # Rows 2 to 9 and columns 0 to 7 now fill the picture: twice as far from the corner.
+    assert (y, x) == pytest.approx((2 * (4.5 - 2) + 0.5, 2 * 2.5 + 0.5), abs=0.1)
+    assert of_events == pytest.approx([y, x], abs=0.1)
+
+
+def centres(made: dict[str, Frames], row: int) -> list[float]:
+    """Where the mark is in RGB (y, x) and in events (y, x)."""
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    bright = made["rgb"].images[made["rgb"].index[row, 0], 0]
+    ink = 1 - made["event"].images[made["event"].index[row, 0], 2]
+    return [float((mark * axis).sum() / mark.sum()) for mark in (bright, ink) for axis in (y, x)]
+
+
+def test_clips_of_different_sizes_and_senses_meet_in_one_batch() -> None:
+    rng = np.random.default_rng(0)
+    no_rgb = np.zeros((0, 1, 1, 1), np.uint8)
+    clips = [
+        clip(
+            "a",
+            events=rng.integers(0, 3, (2, 2, 34, 34)).astype(np.uint8),
+            rgb=rng.integers(0, 255, (2, 28, 28, 1)).astype(np.uint8),
+            index=[0, 1],
+        ),
+        clip(
+            "b",
+            events=rng.integers(0, 3, (2, 2, 20, 30)).astype(np.uint8),
+            rgb=no_rgb,
+            index=[-1, -1],
+        ),
+        clip(
+            "c",
+            events=np.zeros((0, 2, 34, 34), np.uint8),
+            rgb=rng.integers(0, 255, (1, 9, 12, 3)).astype(np.uint8),
+            index=[0, 0],
+        ),
+    ]
+
+    made = frames_of(batch_of(*clips))
+    alone = frames_of(batch_of(clips[1]))
+
+    assert made["rgb"].index.tolist() == [[0, 1], [-1, -1], [2, 2]]
+    assert made["event"].index.tolist() == [[0, 1], [2, 3], [-1, -1]]
+    assert made["rgb"].images.shape == (3, 3, 16, 16)
+    torch.testing.assert_close(made["event"].images[2:], alone["event"].images)
+    assert alone["rgb"].images.shape == (0, 3, 16, 16)
+
+
+def test_a_hidden_sense_is_as_if_the_clips_lacked_it() -> None:
+    rng = np.random.default_rng(0)
+    one = clip(
+        "a",
+        events=rng.integers(0, 3, (2, 2, 16, 16)).astype(np.uint8),
+        rgb=rng.integers(0, 255, (2, 16, 16, 3)).astype(np.uint8),
+        index=[0, 1],
+    )
+
+    made = frames_of(batch_of(one), senses=("event",))
+
+    assert made["rgb"].images.shape == (0, 3, 16, 16)
+    assert made["rgb"].index.tolist() == [[-1, -1]]
+    torch.testing.assert_close(made["event"].images, frames_of(batch_of(one))["event"].images)
+
+
+def test_repeated_frames_stay_repeated_so_that_nothing_moves_between_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    samples = [make_sample("k_000000", label=0, rng=rng, static=True)]
+    path = write_shards(tmp_path / "s", {"train": samples}, classes={0: "a", 1: "b"})
+    shards = ShardSet.open(path)
+    settings = DataSettings(shift=0.3, flip=True, crop=0.4, color=0.4)
+    loader = ClipLoader(
+        ClipDataset(shards, "train", spec=describe(shards)),
+        batch_size=1,
+        shuffle_seed=0,
+        augment=settings,
+    )
+    (batch,) = loader.epoch(senses=("rgb", "event"))
+
+    assert batch.changes[0] != UNCHANGED
+    moving = difference_frames([frames_of(batch)["rgb"]])
+
+    assert float(moving.images.abs().max()) == 0.0

@@ -1,0 +1,95 @@
+"""The loaders of a run, as its settings say."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from eventkit.errors import SettingsError
+from eventkit.shards import ShardSet
+from velora.data import ClipDataset, ClipLoader, DataSpec, Sense
+from velora.options import TrainOptions
+from velora.parallel import ALONE, Ranks
+from velora.settings import ModelSettings, Settings
+
+_TRAIN_CACHE_BYTES = 2**30
+_EVAL_CACHE_BYTES = 2**28
+
+
+def filled_splits(shards: ShardSet) -> list[str]:
+    """List the splits that hold samples."""
+    known = ("train", "val", "test")
+    return [split for split in known if split in shards.splits and shards.num_samples(split)]
+
+
+def make_loader(
+    shards: ShardSet,
+    split: str,
+    spec: DataSpec,
+    settings: Settings,
+    options: TrainOptions,
+    ranks: Ranks = ALONE,
+    *,
+    device: torch.device,
+    batch_size: int | None = None,
+    learns: bool = False,
+) -> ClipLoader:
+    """Return the batches of a split; those that are learnt from are shuffled, changed and mixed."""
+    cache_bytes = _TRAIN_CACHE_BYTES if learns else _EVAL_CACHE_BYTES
+    dataset = ClipDataset(
+        shards,
+        split,
+        spec=spec,
+        settings=settings.data,
+        moving=moving_senses(settings.model),
+        cache_bytes=cache_bytes,
+    )
+    loader = partial(
+        ClipLoader,
+        dataset,
+        batch_size=batch_size or settings.train.batch_size,
+        num_threads=options.num_workers,
+        ranks=ranks,
+        pin=device.type == "cuda",
+    )
+    if not learns:
+        return loader()
+    return loader(
+        shuffle_seed=settings.train.seed,
+        augment=settings.data,
+        sampling=settings.data.sampling,
+        mixup=settings.train.mixup,
+        parts=settings.train.accumulate,
+    )
+
+
+def moving_senses(model: ModelSettings) -> tuple[Sense, ...]:
+    """Return the senses whose changes make the difference stream."""
+    if model.difference == "none":
+        return ()
+    if model.difference != "both":
+        return (model.difference,)
+    return ("rgb", "event") if model.streams == "fusion" else (model.streams,)
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings of different tables that exclude each other.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if settings.data.diff == "device":
+        return
+    if settings.model.mode == "compat":
+        msg = (
+            "model.mode = 'compat' takes differences as the release does: set data.diff = 'device'"
+        )
+        raise SettingsError(msg)
+    if settings.train.mixup > 0:
+        msg = (
+            "data.diff = 'stored' and train.mixup exclude each other: differences of mixtures are "
+            "no mixtures of differences; set data.diff = 'device', or train.mixup = 0"
+        )
+        raise SettingsError(msg)
