@@ -12,7 +12,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit.align import EventWindow, WindowRule
+from eventkit.adaptive import Bisection
+from eventkit.align import EventWindow
+from eventkit.clip_windows import parse_bisection, spec_of_bisection
 from eventkit.errors import SettingsError
 from eventkit.filters import parse as parse_filter
 from eventkit.filters import spec_of as spec_of_filter
@@ -43,8 +45,9 @@ class ClipSettings:
     dtype : {"u1", "u2", "u4", "f4"}, optional
         Of counts, default u1; cells stop at the largest value and the clipped events are counted.
         Kept as the type that is stored.
-    windows : {"time", "rgb"}
-        See `eventkit.align`.
+    windows : {"time", "rgb", "adaptive,setting=value,..."}
+        See `eventkit.align`; ``adaptive`` cuts where the scene changes, with the settings of
+        `eventkit.adaptive.Bisection`, and is kept as the full spec.
     event_window : {"interval", "exposure"}
     clip_us : int, microseconds, optional
         Cut long recordings; default one file, one clip.
@@ -72,7 +75,7 @@ class ClipSettings:
     bins: int = _OF_SPEC
     representation: str = "counts:eventkit"
     dtype: str = _OF_SPEC_TEXT
-    windows: WindowRule = "time"
+    windows: str = "time"
     event_window: EventWindow = "interval"
     clip_us: int | None = None
     diffs: bool = True
@@ -85,9 +88,12 @@ class ClipSettings:
     raw_events: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("windows", self.windows, ("time", "rgb"))
+        if not _is_adaptive(self.windows):
+            _one_of("windows", self.windows, ("time", "rgb", "adaptive,setting=value,..."))
         _one_of("event_window", self.event_window, ("interval", "exposure"))
         self._settle_representation()
+        if self.bisection is not None:
+            object.__setattr__(self, "windows", spec_of_bisection(self.bisection))
         if self.clip_us is not None and self.clip_us < self.bins:
             msg = f"expected clip_us of at least one microsecond a bin, got {self.clip_us}"
             raise SettingsError(msg)
@@ -100,6 +106,13 @@ class ClipSettings:
             numbers = tuple(check_homography(self.homography).ravel().tolist())
             object.__setattr__(self, "homography", numbers)
         _ = self.preprocessing.steps  # for its checks
+
+    @property
+    def bisection(self) -> Bisection | None:
+        """What cuts adaptive windows; None where they are cut otherwise."""
+        if not _is_adaptive(self.windows):
+            return None
+        return parse_bisection(self.windows, windows=self.bins)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -117,11 +130,14 @@ class ClipSettings:
         bins, dtype = cast("int | None", self.bins), cast("str | None", self.dtype)
         check_bins(DEFAULT_BINS if bins is None else bins)
         kind = representation_class(self.representation.split(",")[0].strip())
-        if kind.stack and self.windows == "rgb":
+        if kind.stack and self.windows != "time":
             msg = (
-                f"{kind.name} has equal time bins of its own: windows 'rgb' goes with counts and "
-                "other frames of one window"
+                f"{kind.name} has equal time bins of its own: windows "
+                f"{self.windows.split(',')[0]!r} goes with counts and other frames of one window"
             )
+            raise SettingsError(msg)
+        if _is_adaptive(self.windows) and kind.windows is not Representation.windows:
+            msg = f"{kind.name} has edges of its own: windows 'adaptive' goes with counts:eventkit"
             raise SettingsError(msg)
         defaults: dict[str, Any] = {}
         if kind.stack:
@@ -187,6 +203,10 @@ def check_bins(bins: int) -> None:
 def _contradiction(name: str, given: Any, made: Representation, own: Any) -> None:
     msg = f"expected {name} {own}, which is that of {spec_of(made)}, got {given}; leave one out"
     raise SettingsError(msg)
+
+
+def _is_adaptive(windows: str) -> bool:
+    return windows.split(",")[0].strip() == "adaptive"
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
 """A recording and settings -> clips: frames, RGB, differences, times and the mass balance.
 
 Two passes over a recording, so that memory holds one clip whatever the length: `survey` finds the
-time range and lays out the clips, `clip_recording` fills them one after the other.
+time range and lays out the clips, `clip_recording` fills them one after the other. Adaptive windows
+take a pass between, see `eventkit.clip_windows`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from eventkit.align import Alignment, align
 from eventkit.clip_settings import ClipSettings
+from eventkit.clip_windows import adaptive_windows, by_clip
 from eventkit.differences import frame_difference
 from eventkit.events import Events
 from eventkit.frames import Picture, to_uint8
@@ -109,7 +111,7 @@ def clip_recording(
     found = survey(recording, settings) if surveyed is None else surveyed
     recording = preprocess(recording, settings.preprocessing)
     representation = settings.make_representation()
-    alignments = [_align(found, settings, representation, span) for span in found.spans]
+    alignments = _alignments(recording, found, settings, representation)
     pictures = _pictures(found, alignments)
     windows = [alignment.windows for alignment in alignments]
     sides = _accumulate(recording, found, windows, representation, keep=settings.raw_events)
@@ -118,19 +120,28 @@ def clip_recording(
         yield _finish(index, next(sides), alignment, next(pictures), found, recording, settings)
 
 
-def _align(
-    found: Survey, settings: ClipSettings, representation: Representation, span: tuple[int, int]
-) -> Alignment:
-    start, stop = span
-    return align(
-        found.frames,
-        start=start,
-        stop=stop,
-        bins=settings.bins,
-        rule=settings.windows,
-        event_window=settings.event_window,
-        spans=own_windows(representation, start=start, stop=stop, bins=settings.bins),
-    )
+def _alignments(
+    recording: Recording, found: Survey, settings: ClipSettings, representation: Representation
+) -> list[Alignment]:
+    """Lay the windows of every clip and pair them with frames."""
+    rule, cut = settings.bisection, None
+    if rule is not None and found.has_events:
+        size = _event_size(recording, found)
+        cut = adaptive_windows(recording, rule, spans=found.spans, sensor_size=size)
+    return [
+        align(
+            found.frames,
+            start=start,
+            stop=stop,
+            bins=settings.bins,
+            rule="rgb" if settings.windows == "rgb" else "time",
+            event_window=settings.event_window,
+            spans=own_windows(representation, start=start, stop=stop, bins=settings.bins)
+            if cut is None
+            else cut[k],
+        )
+        for k, (start, stop) in enumerate(found.spans)
+    ]
 
 
 class _EventSide:
@@ -208,7 +219,7 @@ def _accumulate(
     active = begin(current)
     for chunk in recording.stream(Ledger()):
         _book_drops(chunk, starts, dropped, first_open=current)
-        for clip, events in _by_clip(chunk.events, starts, found.spans[-1][1]):
+        for clip, events in by_clip(chunk.events, starts, found.spans[-1][1]):
             while current < clip:
                 active.dropped = dropped.pop(current, Counter())
                 yield active
@@ -222,14 +233,6 @@ def _accumulate(
         yield active
         if clip + 1 < len(found.spans):
             active = begin(clip + 1)
-
-
-def _by_clip(events: Events, starts: NDArray[np.int64], end: int) -> Iterator[tuple[int, Events]]:
-    """Split events at clip starts; before the first is its, from ``end`` on is no clip's."""
-    cuts = np.searchsorted(events.t, np.append(starts, end))
-    cuts[0] = 0
-    for clip in np.flatnonzero(np.diff(cuts)).tolist():
-        yield clip, events[int(cuts[clip]) : int(cuts[clip + 1])]
 
 
 def _book_drops(

@@ -55,10 +55,10 @@ QUARANTINED = 3
 @click.option("--dtype", type=click.Choice(COUNT_DTYPES), help="Of counts.  [default: u1]")
 @click.option(
     "--windows",
-    type=click.Choice(["time", "rgb"]),
     default="time",
     show_default=True,
-    help="Equal time, or the intervals between RGB exposures.",
+    metavar="time|rgb|adaptive[,SETTING=VALUE...]",
+    help="Equal time, the intervals between RGB exposures, or cut where the scene changes.",
 )
 @click.option(
     "--event-window",
