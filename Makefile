@@ -60,6 +60,7 @@ bench: $(READY)  ## the tables that the docs quote, beside the peers that are in
 
 docs: $(READY)  ## remake the tables and pictures of docs, run every example
 	$(BIN)/python docs/make_representations.py
+	$(BIN)/python docs/make_event_inputs.py
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean:  ## remove what was built here; .venv stays
