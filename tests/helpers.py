@@ -13,6 +13,10 @@ ENTRY = {
     "eventkit": "from eventkit.cli import main; main()",
     "velora-train": "from velora.cli import train; train()",
     "velora-eval": "from velora.cli import evaluate; evaluate()",
+    "velora-ablate": "from velora.tools.ablate import main; main()",
+    "velora-export": "from velora.tools.export import main; main()",
+    "velora-predict": "from velora.tools.predict import main; main()",
+    "velora-weights": "from velora.tools.weights import main; main()",
 }
 
 
