@@ -1,4 +1,4 @@
-"""What a run tells the person who waits for it: plain lines, or a live line on a terminal.
+"""What a run tells the person who waits for it: plain lines, or a live table on a terminal.
 
 The trainer speaks to a :class:`Reporter`; only the command line decides which one.
 """
@@ -17,6 +17,7 @@ class Step:
 
     ``top1`` is the accuracy on the epoch's clips so far, ``wait_share`` the part of the time that
     was spent waiting for data, ``memory_bytes`` the peak of the device, or of the process on a CPU.
+    ``best_val`` is the accuracy of the best epoch so far, None before there is one.
     """
 
     epoch: int
@@ -29,6 +30,7 @@ class Step:
     top1: float = 0.0
     wait_share: float = 0.0
     memory_bytes: int = 0
+    best_val: float | None = None
 
 
 class ParameterRow(NamedTuple):
@@ -95,6 +97,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
 
 
+def memory(num_bytes: int) -> str:
+    """Format a size in memory."""
+    mib = num_bytes / 2**20
+    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:.0f} MiB"
+
+
 class PlainReporter:
     """Whole lines only; within an epoch one at most every ``every_s`` seconds."""
 
@@ -115,11 +123,8 @@ class PlainReporter:
     def step(self, step: Step) -> None:
         """Tell how far an epoch is."""
         if self._due():
-            self.note(
-                f"  epoch {step.epoch}/{step.epochs}: {step.done}/{step.total} clips, "
-                f"loss {step.loss:.4f}, {step.clips_per_s:.1f} clips/s, "
-                f"left {clock(step.seconds_left)}"
-            )
+            told = ", ".join(f"{name} {value}" for name, value in step_cells(step))
+            self.note(f"  epoch {step.epoch}/{step.epochs}: {step.done}/{step.total} clips, {told}")
 
     def epoch(self, record: dict[str, Any], *, epochs: int) -> None:
         """Print the line of an epoch."""
@@ -142,24 +147,32 @@ class PlainReporter:
         return True
 
 
+def step_cells(step: Step) -> list[tuple[str, str]]:
+    """Return what is told of a step, name and value."""
+    return [
+        ("loss", f"{step.loss:.4f}"),
+        ("train", f"{step.top1:.3f}"),
+        ("best val", "-" if step.best_val is None else f"{step.best_val:.3f}"),
+        ("clips/s", f"{step.clips_per_s:.1f}"),
+        ("data wait", f"{step.wait_share:.0%}"),
+        ("memory", memory(step.memory_bytes)),
+        ("left", clock(step.seconds_left)),
+    ]
+
+
 class LiveReporter:
-    """A bar on a terminal, with the whole lines above it; needs rich."""
+    """A table at the foot of a terminal, with the whole lines above it; needs rich."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
 
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=1, note="", visible=False)
-        self._progress.start()
+        self._bar, self._table = ProgressBar, Table
+        self._live = Live(console=self._console, transient=True)
+        self._live.start()
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -171,28 +184,35 @@ class LiveReporter:
             self.note(line)
 
     def step(self, step: Step) -> None:
-        """Tell how far an epoch is."""
-        note = (
-            f"loss {step.loss:.4f}  {step.clips_per_s:.1f} clips/s  left {clock(step.seconds_left)}"
-        )
-        self._show(f"epoch {step.epoch}/{step.epochs}", step.done, step.total, note)
+        """Show the table of a step."""
+        what = f"epoch {step.epoch}/{step.epochs}"
+        self._show(what, step.done, step.total, step_cells(step))
 
     def epoch(self, record: dict[str, Any], *, epochs: int) -> None:
         """Print the line of an epoch."""
         self.note(epoch_line(record, epochs=epochs))
 
     def checking(self, what: str, done: int, total: int) -> None:
-        """Tell how far an evaluation is."""
-        self._show(what, done, total, "")
+        """Show how far an evaluation is."""
+        self._show(what, done, total, [])
 
     def close(self) -> None:
-        """Take the live line away."""
-        self._progress.stop()
+        """Take the table away."""
+        self._live.stop()
 
-    def _show(self, what: str, done: int, total: int, note: str) -> None:
-        self._progress.update(
-            self._task, description=what, completed=done, total=total, note=note, visible=True
-        )
+    def _show(self, what: str, done: int, total: int, cells: list[tuple[str, str]]) -> None:
+        grid = self._table.grid(padding=(0, 2, 0, 0))
+        bar = self._bar(total=max(total, 1), completed=done, width=24)
+        grid.add_row(what, bar, f"{done}/{total}")
+        whole = self._table.grid()
+        whole.add_row(grid)
+        if cells:
+            numbers = self._table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+            for name, _ in cells:
+                numbers.add_column(name, justify="right", no_wrap=True)
+            numbers.add_row(*(value for _, value in cells))
+            whole.add_row(numbers)
+        self._live.update(whole)
 
 
 def make_reporter(stream: TextIO) -> Reporter:

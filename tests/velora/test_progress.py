@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
+import time
 
 import pytest
 
@@ -13,6 +16,7 @@ from velora.progress import (
     Step,
     clock,
     make_reporter,
+    memory,
     parameter_lines,
 )
 
@@ -25,7 +29,35 @@ RECORD = {
     "seconds_left": 61.2,
     "best": True,
 }
-STEP = Step(epoch=3, epochs=20, done=16, total=64, loss=0.5, clips_per_s=8.0, seconds_left=3700)
+STEP = Step(
+    epoch=3,
+    epochs=20,
+    done=16,
+    total=64,
+    loss=0.5,
+    clips_per_s=8.0,
+    seconds_left=3700,
+    top1=0.75,
+    wait_share=0.124,
+    memory_bytes=1_300 * 2**20,
+    best_val=0.912,
+)
+TOLD = {
+    "loss": "0.5000",
+    "train": "0.750",
+    "best val": "0.912",
+    "clips/s": "8.0",
+    "data wait": "12%",
+    "memory": "1.3 GiB",
+    "left": "1:01:40",
+}
+
+
+class Terminal(io.StringIO):
+    """A terminal of 80 columns, as far as a program can ask."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize("kind", ["plain", "live"])
@@ -56,9 +88,44 @@ def test_without_a_terminal_steps_come_at_most_every_so_often() -> None:
         for _ in range(3):
             reporter.step(STEP)
 
-    assert eager.getvalue().count("epoch 3/20: 16/64 clips") == 3
+    told = ", ".join(f"{name} {value}" for name, value in TOLD.items())
+    assert eager.getvalue() == f"  epoch 3/20: 16/64 clips, {told}\n" * 3
     assert patient.getvalue() == ""
     assert isinstance(make_reporter(patient), PlainReporter)
+
+
+def test_a_terminal_shows_a_table_whose_values_stand_below_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    reporter = make_reporter(stream)
+    assert isinstance(reporter, LiveReporter)
+
+    reporter.step(STEP)
+    while "memory" not in stream.getvalue():  # drawn by a thread of rich, four times a second
+        time.sleep(0.01)
+    reporter.close()
+
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue()).replace("\r", "\n")
+    lines = plain.split("\n")
+    row = next(i for i, line in enumerate(lines) if "best val" in line)
+    assert lines[row - 1].split()[:2] == ["epoch", "3/20"]
+    assert lines[row - 1].split()[-1] == "16/64"
+    assert max(map(len, lines[row - 1 : row + 2])) <= 80
+    for name, value in TOLD.items():
+        end = lines[row].index(name) + len(name)
+        assert lines[row + 1][:end].endswith(value)
+
+
+def test_before_the_first_val_there_is_no_best_one() -> None:
+    stream = io.StringIO()
+
+    PlainReporter(every_s=0.0, stream=stream).step(dataclasses.replace(STEP, best_val=None))
+
+    assert "best val -, " in stream.getvalue()
 
 
 def test_the_parameter_table_says_what_share_trains() -> None:
@@ -72,3 +139,12 @@ def test_the_parameter_table_says_what_share_trains() -> None:
 
 def test_durations_are_shown_as_clocks() -> None:
     assert [clock(s) for s in (0.4, 59.6, 3661)] == ["0:00", "1:00", "1:01:01"]
+
+
+def test_memory_is_shown_in_the_unit_that_suits_it() -> None:
+    assert [memory(n * 2**20) for n in (0, 999, 1000, 24 * 1024)] == [
+        "0 MiB",
+        "999 MiB",
+        "1.0 GiB",
+        "24.0 GiB",
+    ]

@@ -1,0 +1,192 @@
+"""Accuracy on real recordings: five folds of nmnist_pairs, every clip a test clip once.
+
+    python benchmarks/accuracy.py --data nmnist_pairs.zip --weights vit.safetensors --out folds
+
+Trains fusion, RGB, events, full tuning and a linear probe on each fold and prints pooled accuracies
+with their errors, McNemar's test against fusion, and a logistic regression on the same input. What
+is finished is not done again, so it may be stopped and started at will; `--only` takes some rows,
+and the table is of the folds that are there. Hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velora.accuracy import accuracy
+from velora.scores import both_tails
+
+FOLDS = 5
+BINS = 3
+ROWS = {
+    "fusion": [],
+    "rgb": ["--streams", "rgb"],
+    "event": ["--streams", "event"],
+    "full": ["--set", "model.tuning=full", "--lr", "3e-5", "--set", "train.head_lr=1e-3"],
+    "probe": ["--set", "model.tuning=probe"],
+}
+
+
+def main() -> None:
+    """Train what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="nmnist_pairs.zip")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("folds"))
+    parser.add_argument("--only", default=",".join(ROWS))
+    parser.add_argument("--folds", default=",".join(map(str, range(FOLDS))))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="The recipe's when not given.")
+    args = parser.parse_args()
+    for fold in map(int, args.folds.split(",")):
+        folder = args.out / f"fold{fold}"
+        prepare(args.data, folder, fold)
+        for row in args.only.split(","):
+            train(folder, row, args)
+    tell(args)
+
+
+def prepare(data: Path, folder: Path, fold: int) -> None:
+    """Write the recordings of a fold with its lists, then its shards."""
+    if (folder / "shards" / "manifest.json").is_file():
+        return
+    with zipfile.ZipFile(data) as archive:
+        archive.extractall(folder / "unpacked")
+    root = folder / "unpacked" / "nmnist_pairs"
+    clips = sorted(line for line in lines_of(root))
+    raw = folder / "raw"
+    shutil.rmtree(raw, ignore_errors=True)
+    raw.mkdir()
+    # Every class is spread evenly; val is the fold after the test fold's tenth.
+    turns: dict[str, int] = {}
+    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for stem, label in clips:
+        turn = turns[label] = turns.get(label, -1) + 1
+        split = "train"
+        if turn % FOLDS == fold:
+            split = "test"
+        elif turn % 11 == 0:
+            split = "val"
+        lists[split].append(f"{stem} 1 {label}")
+    for name, lines in lists.items():
+        (raw / f"{name}_label.txt").write_text("\n".join(lines) + "\n")
+    for part in ("train", "test"):
+        (root / part).rename(raw / part)
+    shutil.rmtree(folder / "unpacked")
+    run("eventkit", "convert", "raw", "--bins", str(BINS), "--no-diffs", cwd=folder)
+    run("eventkit", "shard", cwd=folder)
+
+
+def lines_of(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield (path without suffix, label) of both lists."""
+    for name in ("train", "test"):
+        for line in (root / f"{name}_label.txt").read_text().splitlines():
+            stem, _, label = line.split()
+            yield stem, label
+
+
+def train(folder: Path, row: str, args: argparse.Namespace) -> None:
+    """Train a row of a fold, or go on where it stopped."""
+    epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
+    run(
+        *("velora-train", "--recipe", "nmnist", "--shards", "shards", "--seed", str(args.seed)),
+        *("--weights", str(args.weights.resolve()), "--name", f"{row}-seed{args.seed}"),
+        *ROWS[row],
+        *epochs,
+        cwd=folder,
+    )
+
+
+def run(program: str, *words: str, cwd: Path) -> None:
+    """Run a command of this environment; its output goes to standard error."""
+    command = [str(Path(sys.executable).parent / program), *words]
+    subprocess.run(command, cwd=cwd, check=True, stdout=sys.stderr)
+
+
+def tell(args: argparse.Namespace) -> None:
+    """Print the pooled table of what is finished."""
+    rows = {row: pooled(args, row) for row in ROWS}
+    fusion = rows["fusion"]
+    print("| model | clips | top-1 | 95 % | only fusion / only this | p | trains |")
+    print("|---|---|---|---|---|---|---|")
+    for row, correct in rows.items():
+        if not correct:
+            continue
+        got = accuracy(sum(correct.values()), len(correct))
+        shared = fusion.keys() & correct.keys()
+        first = sum(fusion[k] and not correct[k] for k in shared)
+        second = sum(correct[k] and not fusion[k] for k in shared)
+        versus = f"{first} / {second} | {both_tails(first, second):.3g}" if row != "fusion" else "|"
+        print(
+            f"| {row} | {len(correct)} | {got.share:.4f} +- {got.error:.4f} | "
+            f"{got.interval[0]:.4f} .. {got.interval[1]:.4f} | {versus} | {trains(args, row)} |"
+        )
+    print(f"\nlogistic regression on the same input: {regressions(args)}; chance 0.10")
+
+
+def pooled(args: argparse.Namespace, row: str) -> dict[str, bool]:
+    """Which test clips a row gets right, over the folds that are there."""
+    found: dict[str, bool] = {}
+    for folder in sorted(args.out.glob("fold*")):
+        path = folder / "runs" / f"{row}-seed{args.seed}" / "predictions.csv"
+        if path.is_file():
+            with path.open(newline="") as file:
+                found |= {r["key"]: r["correct"] == "1" for r in csv.DictReader(file)}
+    return found
+
+
+def trains(args: argparse.Namespace, row: str) -> str:
+    """The trainable parameters of a row."""
+    for path in args.out.glob(f"fold*/runs/{row}-seed{args.seed}/parameters.json"):
+        whole = json.loads(path.read_bytes())[-1]
+        return f"{whole['trainable']:,}"
+    return ""
+
+
+def regressions(args: argparse.Namespace) -> str:
+    """Pooled accuracy of a logistic regression on the counts, the image, and both."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    hits = {"events": 0, "image": 0, "both": 0}
+    total = 0
+    for folder in sorted(args.out.glob("fold*")):
+        sets = {split: pixels(folder / "shards", split) for split in ("train", "test")}
+        total += len(sets["test"][2])
+        for name in hits:
+            data = {
+                split: {"events": e, "image": i, "both": np.hstack([e, i])}[name]
+                for split, (e, i, _) in sets.items()
+            }
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.01))
+            model.fit(data["train"], sets["train"][2])
+            hits[name] += int((model.predict(data["test"]) == sets["test"][2]).sum())
+    return ", ".join(f"{name} {count / total:.4f}" for name, count in hits.items())
+
+
+def pixels(
+    shards: Path, split: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Event counts (n, T * 2 * H * W), the first image (n, H * W) and labels of a split."""
+    from velora.data import ShardDataset
+
+    data = ShardDataset(shards, split, members=("events", "rgb"))
+    items = [data[i] for i in range(len(data))]
+    events = np.stack([item["events"].numpy().ravel() for item in items]).astype(np.float32)
+    images = np.stack([item["rgb"][0].numpy().ravel() for item in items]).astype(np.float32)
+    return np.log1p(events), images / 255, data.shards.labels(split)
+
+
+if __name__ == "__main__":
+    main()

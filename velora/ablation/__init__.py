@@ -1,0 +1,1 @@
+"""Ablations: a grid of settings, a run for each row, one table."""

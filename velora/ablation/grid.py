@@ -1,0 +1,90 @@
+"""The rows of an ablation table: names and the settings that each changes."""
+
+from __future__ import annotations
+
+import importlib.resources
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from eventkit.errors import MissingDataError, SettingsError
+from velora.settings import Settings
+
+#: The row that the others are compared with.
+REFERENCE = "full"
+
+
+class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a row changes in a recipe.
+
+    ``set`` gives values, ``scale`` multiplies those of the recipe, ``keep`` gives a setting the
+    value that another has in the recipe, and ``rank`` sets the rank at the recipe's alpha / rank.
+    """
+
+    title: str
+    set: dict[str, Any] = {}
+    scale: dict[str, float] = {}
+    keep: dict[str, str] = {}
+    rank: int | None = None
+
+    def changes(self, recipe: Settings) -> dict[str, object]:
+        """Return the overrides of this row, as `velora.config.load_settings` takes them."""
+        made: dict[str, object] = dict(self.set)
+        made |= {key: value_of(recipe, other) for key, other in self.keep.items()}
+        made |= {key: value_of(recipe, key) * factor for key, factor in self.scale.items()}
+        if self.rank is not None:
+            ratio = recipe.lora.alpha / recipe.lora.rank
+            made |= {"lora.rank": self.rank, "lora.alpha": self.rank * ratio}
+        return made
+
+
+def value_of(settings: Settings, key: str) -> Any:
+    """Return the setting of a key as ``train.lr``."""
+    table, _, field = key.partition(".")
+    return getattr(getattr(settings, table), field)
+
+
+def read_grid(path: Path | None = None) -> dict[str, Row]:
+    """Read the rows of a TOML file, or those that come with the package.
+
+    Raises
+    ------
+    MissingDataError, SettingsError
+        Without the file, for bad TOML, an unknown key, or no row ``full``.
+    """
+    where = str(path or "velora/ablation/grid.toml")
+    try:
+        if path is None:
+            text = (importlib.resources.files("velora.ablation") / "grid.toml").read_text()
+        else:
+            text = path.read_text(encoding="utf-8")
+        rows = msgspec.convert(tomllib.loads(text), dict[str, Row])
+    except FileNotFoundError as error:
+        msg = f"no grid {where}: give a TOML file with a table for every row"
+        raise MissingDataError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        msg = f"{where} is no grid of ablations: {error}"
+        raise SettingsError(msg) from error
+    if REFERENCE not in rows:
+        msg = f"{where} has no row [{REFERENCE}], with which the others are compared"
+        raise SettingsError(msg)
+    return rows
+
+
+def choose(rows: Mapping[str, Row], names: Sequence[str]) -> dict[str, Row]:
+    """Return the rows of these names and the reference; all without names.
+
+    Raises
+    ------
+    SettingsError
+        For a name that is none.
+    """
+    strange = [name for name in names if name not in rows]
+    if strange:
+        msg = f"no ablation {strange[0]!r}; there are {', '.join(rows)}"
+        raise SettingsError(msg)
+    return {n: row for n, row in rows.items() if not names or n in names or n == REFERENCE}

@@ -1,0 +1,102 @@
+"""The files of an evaluation in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+
+from eventkit.atomic import write_atomic
+from eventkit.errors import DamageError
+from velora.checkpoint import RunFolder
+from velora.classifier import Classifier
+from velora.data import ClipDataset
+from velora.progress import ParameterRow
+from velora.report.page import Run, run_page
+from velora.report.tables import confusion_csv, predictions_csv
+from velora.robustness import Robustness
+from velora.scores import Evaluation
+
+
+def write_tables(folder: Path, evaluation: Evaluation, *, confusion: str, predictions: str) -> None:
+    """Write the confusion matrix and the predictions, under these names, as CSV."""
+    report = evaluation.report
+    write_atomic(folder / confusion, confusion_csv(report).encode())
+    text = predictions_csv(
+        evaluation.predictions, classes=report.classes, recordings=evaluation.recordings
+    )
+    write_atomic(folder / predictions, text.encode())
+
+
+def write_page(
+    run: RunFolder,
+    evaluation: Evaluation,
+    *,
+    name: str,
+    dataset: ClipDataset,
+    model: Classifier,
+    device: torch.device,
+    parameters: Sequence[ParameterRow],
+) -> Path:
+    """Write the page of a run; returns where.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Its settings, facts and metrics are read, and its robustness table if there is one of the
+        split and shards of the evaluation.
+    evaluation : Evaluation
+    name : str
+        Of the file in the run folder.
+    dataset : ClipDataset
+        The split of the evaluation, for the pictures.
+    model : Classifier
+        With the weights that were evaluated.
+    device : torch.device
+        Of the model.
+    parameters : sequence of ParameterRow
+    """
+    settings, facts = run.read()
+    text = run_page(
+        Run(
+            name=run.path.resolve().name,
+            settings=settings,
+            facts=facts,
+            metrics=run.metrics(),
+            evaluation=evaluation,
+            dataset=dataset,
+            model=model,
+            device=device,
+            parameters=parameters,
+            robustness=read_robustness(run.path, evaluation),
+        )
+    )
+    write_atomic(run.path / name, text.encode())
+    return run.path / name
+
+
+def robustness_name(split: str, plan_id: str) -> str:
+    """Return the name of the robustness table of a split in a run folder."""
+    return f"robustness-{split}-{plan_id[:8]}.json"
+
+
+def read_robustness(folder: Path, evaluation: Evaluation) -> Robustness | None:
+    """Read the robustness table of the evaluated split; None where none was made of these weights.
+
+    Raises
+    ------
+    DamageError
+        If the file is not what was written.
+    """
+    report = evaluation.report
+    path = folder / robustness_name(report.split, report.plan_id)
+    if not path.is_file():
+        return None
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Robustness)
+    except msgspec.DecodeError as error:
+        msg = f"{path} is damaged: {error}; make it again with velora-eval --robustness"
+        raise DamageError(msg) from error
+    return found if found.epoch == report.epoch else None

@@ -1,0 +1,302 @@
+"""Numbers out of predictions: accuracies with their errors, calibration, tests between models.
+
+n clips, C classes
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from msgspec import Struct
+from torch import Tensor
+from torch.nn import functional as F
+
+from eventkit.errors import SettingsError
+from velora.accuracy import Accuracy, accuracy
+from velora.predictions import Predictions, View
+
+#: Bins of equal width over the probability of the predicted class.
+RELIABILITY_BINS = 15
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """Accuracies of one view of a model on one split.
+
+    The error is the binomial standard error, the interval Wilson's at 95 %.
+    """
+
+    view: str
+    how: str
+    samples: int
+    #: Clips that lack every sense this view looks at.
+    left_out: int
+    loss: float
+    top1: float
+    top1_error: float
+    top1_interval: tuple[float, float]
+    #: None where there are five classes or fewer.
+    top5: float | None
+    top5_error: float | None
+    #: Mean of the accuracies of the classes that have clips.
+    mean_class: float
+    mean_class_error: float
+    #: One a class, in the order of the logits.
+    per_class: list[Accuracy]
+    #: Of recordings, by the mean logits of their clips; None where they are not known.
+    recordings: Accuracy | None
+    #: Expected calibration error of the probability of the predicted class.
+    ece: float
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """The result of an evaluation."""
+
+    split: str
+    plan_id: str
+    streams: str
+    epoch: int
+    classes: list[str]
+    #: Accuracy of a blind guess.
+    chance: float
+    #: Share of the most frequent class of the split.
+    largest_class: float
+    scores: list[Score]
+    #: Rows are true classes, columns predicted ones; of the first score.
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """A report and what it was made of.
+
+    Parameters
+    ----------
+    report : Report
+    views : mapping view -> Predictions
+        In the order of the report's scores.
+    recordings : mapping key -> recording
+        Of every clip of the split.
+    """
+
+    report: Report
+    views: Mapping[View, Predictions]
+    recordings: Mapping[str, str]
+
+    @property
+    def predictions(self) -> Predictions:
+        """Those of the first view: with every sense that the model knows."""
+        return next(iter(self.views.values()))
+
+
+class McNemar(Struct, frozen=True, kw_only=True):
+    """The exact two-sided McNemar test between two models on the same clips."""
+
+    samples: int
+    #: Clips that the first gets right and the second wrong, and the other way round.
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+class ReliabilityBin(NamedTuple):
+    """The clips whose predicted class has a probability within one bin."""
+
+    samples: int
+    #: Mean probability of the predicted class; 0 without clips.
+    confidence: float
+    accuracy: float
+
+
+def score(
+    predictions: Predictions,
+    *,
+    view: str,
+    how: str,
+    total: int,
+    recordings: Mapping[str, str] | None = None,
+) -> Score:
+    """Compute the accuracies of predictions.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    view, how : str
+        Taken over into the score.
+    total : int
+        Clips of the split, with those that were left out.
+    recordings : mapping key -> recording, optional
+    """
+    labels, logits = predictions.labels, predictions.logits
+    n, num_classes = logits.shape
+    right = _right(predictions)
+    top1 = accuracy(int(right.sum()), n)
+    top5 = accuracy(_top_hits(logits, labels, k=5), n) if num_classes > 5 else None
+    per_class = class_accuracies(predictions)
+    mean_class, mean_class_error = mean_class_accuracy(per_class)
+    return Score(
+        view=view,
+        how=how,
+        samples=n,
+        left_out=total - n,
+        loss=float(F.cross_entropy(logits, labels)) if n else 0.0,
+        top1=top1.share,
+        top1_error=top1.error,
+        top1_interval=top1.interval,
+        top5=None if top5 is None else top5.share,
+        top5_error=None if top5 is None else top5.error,
+        mean_class=mean_class,
+        mean_class_error=mean_class_error,
+        per_class=per_class,
+        recordings=None if recordings is None else _of_recordings(predictions, recordings),
+        ece=calibration_error(reliability(predictions)),
+    )
+
+
+def class_accuracies(predictions: Predictions) -> list[Accuracy]:
+    """Return the accuracy of every class, in the order of the logits."""
+    num_classes = predictions.logits.shape[1]
+    samples = torch.bincount(predictions.labels, minlength=num_classes)
+    hits = torch.bincount(predictions.labels[_right(predictions)], minlength=num_classes)
+    return [accuracy(h, n) for h, n in zip(hits.tolist(), samples.tolist(), strict=True)]
+
+
+def mean_class_accuracy(per_class: list[Accuracy]) -> tuple[float, float]:
+    """Return the mean over the classes that have clips, and its standard error."""
+    filled = [a for a in per_class if a.samples]
+    if not filled:
+        return 0.0, 0.0
+    error = math.sqrt(sum(a.error**2 for a in filled)) / len(filled)
+    return sum(a.share for a in filled) / len(filled), error
+
+
+def by_recording(predictions: Predictions, recordings: Mapping[str, str]) -> Predictions:
+    """Average the logits of the clips of each recording; its key is the recording's name.
+
+    Where a recording holds clips of several classes, those of each class are averaged apart.
+    """
+    units: dict[tuple[str, int], int] = {}
+    pairs = zip(predictions.keys, predictions.labels.tolist(), strict=True)
+    rows = [units.setdefault((recordings[key], label), len(units)) for key, label in pairs]
+    sums = torch.zeros(len(units), predictions.logits.shape[1], dtype=torch.float64)
+    index = torch.tensor(rows, dtype=torch.int64)
+    sums.index_add_(0, index, predictions.logits.double())
+    counts = torch.bincount(index, minlength=len(units))
+    return Predictions(
+        keys=[name for name, _ in units],
+        labels=torch.tensor([label for _, label in units], dtype=torch.int64),
+        logits=sums / counts[:, None],
+    )
+
+
+def _of_recordings(predictions: Predictions, recordings: Mapping[str, str]) -> Accuracy:
+    right = _right(by_recording(predictions, recordings))
+    return accuracy(int(right.sum()), len(right))
+
+
+def confusion_matrix(predictions: Predictions) -> list[list[int]]:
+    """Count clips by true class (row) and predicted class (column)."""
+    num_classes = predictions.logits.shape[1]
+    cells = predictions.labels * num_classes + predictions.logits.argmax(dim=1)
+    counts = torch.bincount(cells, minlength=num_classes**2)
+    matrix: list[list[int]] = counts.view(num_classes, num_classes).tolist()
+    return matrix
+
+
+def reliability(predictions: Predictions) -> list[ReliabilityBin]:
+    """Compare the probability of the predicted class with how often it is right, in bins."""
+    confidence = predictions.logits.double().softmax(dim=1).amax(dim=1).numpy()
+    right = _right(predictions).numpy()
+    places = np.minimum((confidence * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
+    counts = np.bincount(places, minlength=RELIABILITY_BINS)
+    sums = np.bincount(places, weights=confidence, minlength=RELIABILITY_BINS)
+    hits = np.bincount(places, weights=right, minlength=RELIABILITY_BINS)
+    return [
+        ReliabilityBin(int(n), float(c / max(n, 1)), float(h / max(n, 1)))
+        for n, c, h in zip(counts, sums, hits, strict=True)
+    ]
+
+
+def calibration_error(bins: list[ReliabilityBin]) -> float:
+    """Return the mean distance of confidence and accuracy over the clips (ECE); 0 for none."""
+    samples = sum(b.samples for b in bins)
+    apart = sum(b.samples * abs(b.confidence - b.accuracy) for b in bins)
+    return apart / samples if samples else 0.0
+
+
+def mcnemar(first: Predictions, second: Predictions) -> McNemar:
+    """Test whether two models differ in how many of the same clips they get right.
+
+    Only clips that one gets right and the other wrong tell them apart; were the models equally
+    good, each such clip would fall to either with probability 1/2. The p value is the exact
+    two-sided binomial one.
+
+    Raises
+    ------
+    SettingsError
+        If the two are not of the same clips with the same labels; `restricted` makes them so.
+    """
+    a, b = _verdicts(first), _verdicts(second)
+    if a.keys() != b.keys():
+        strange = sorted(a.keys() ^ b.keys())
+        msg = (
+            f"expected predictions of the same {len(a)} clips, got {len(strange)} that only one of "
+            f"the two has, as {strange[0]}; evaluate both on one split"
+        )
+        raise SettingsError(msg)
+    other = next((key for key in a if a[key][0] != b[key][0]), None)
+    if other is not None:
+        msg = (
+            f"expected the same labels in both predictions, got {a[other][0]} and {b[other][0]} "
+            f"for {other}; evaluate both on shards of one class list"
+        )
+        raise SettingsError(msg)
+    only_first = sum(a[key][1] and not b[key][1] for key in a)
+    only_second = sum(b[key][1] and not a[key][1] for key in a)
+    return McNemar(
+        samples=len(a),
+        only_first=only_first,
+        only_second=only_second,
+        p_value=both_tails(only_first, only_second),
+    )
+
+
+def restricted(predictions: Predictions, keys: set[str]) -> Predictions:
+    """Return the predictions of those clips alone."""
+    rows = [i for i, key in enumerate(predictions.keys) if key in keys]
+    return Predictions(
+        keys=[predictions.keys[i] for i in rows],
+        labels=predictions.labels[rows],
+        logits=predictions.logits[rows],
+    )
+
+
+def _verdicts(predictions: Predictions) -> dict[str, tuple[int, bool]]:
+    labels, right = predictions.labels.tolist(), _right(predictions).tolist()
+    return dict(zip(predictions.keys, zip(labels, right, strict=True), strict=True))
+
+
+def both_tails(a: int, b: int) -> float:
+    """P of a split at least as uneven as ``a`` to ``b`` among a + b fair coins; exact."""
+    n = a + b
+    ways = term = 1
+    for k in range(min(a, b)):
+        term = term * (n - k) // (k + 1)
+        ways += term
+    # Python divides whole numbers of any length correctly rounded.
+    p: float = 2 * ways / 2**n
+    return min(1.0, p)
+
+
+def _right(predictions: Predictions) -> Tensor:
+    right: Tensor = predictions.logits.argmax(dim=1) == predictions.labels
+    return right
+
+
+def _top_hits(logits: Tensor, labels: Tensor, *, k: int) -> int:
+    hits = logits.topk(k, dim=1).indices == labels[:, None]
+    return int(hits.any(dim=1).sum())
