@@ -33,6 +33,8 @@ class Classifier(nn.Module):
     streams: tuple[str, ...]
     #: The streams that are senses: what a clip must have one of.
     senses: tuple[str, ...]
+    #: The senses whose changes make the difference stream.
+    moving: tuple[str, ...]
     num_classes: int
     #: Keep less of the forward pass and compute it again in the backward pass.
     checkpointing: bool = False

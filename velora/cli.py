@@ -59,6 +59,13 @@ _EXISTING = click.Path(path_type=Path)
 @click.option("--out", type=_EXISTING, default="runs", help="Folder of runs.")
 @click.option("--name", help="Name of the run's folder.  [default: RECIPE-HASH]")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard files too.")
+@click.option("--devices", type=click.IntRange(1), default=1, help="Processes, a GPU each.")
+@click.option("--deterministic", is_flag=True, help="Only algorithms that repeat their bits.")
+@click.option("--checkpointing", is_flag=True, help="Less memory, more time.")
+@click.option(
+    "--save-every", type=click.FloatRange(min=0.0), default=120.0, help="Seconds between states."
+)
+@click.option("--compile", "compiles", is_flag=True, help="Make the blocks faster first.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is loaded and from where.")
 def train(
     *,
@@ -72,6 +79,11 @@ def train(
     out: Path,
     name: str | None,
     tensorboard: bool,
+    devices: int,
+    deterministic: bool,
+    checkpointing: bool,
+    compiles: bool,
+    save_every: float,
     verbose: bool,
     **flags: Any,
 ) -> None:
@@ -83,10 +95,15 @@ def train(
     if weights is not None and random_trunk:
         msg = "--weights and --random-trunk exclude each other"
         raise click.UsageError(msg)
-    saved = "the epochs that ended are saved, and the same command goes on from there"
+    saved = "the last step that was saved is kept, and the same command goes on from there"
     with exit_codes(go_on=saved), _out_of_memory(), _logging(verbose=verbose):
         check_installed(_LIBRARIES, extra="velora", purpose="velora-train")
         # torch and timm take seconds to import; --help should not wait for them.
+        if devices > 1 and "RANK" not in os.environ:
+            from velora.launch import launch
+
+            program = [sys.executable, "-c", "from velora.cli import train; train()"]
+            sys.exit(launch([*program, *sys.argv[1:]], processes=devices))
         from velora import run as runs
         from velora.config import load_settings, parse_assignments
         from velora.evaluate import report_lines
@@ -101,15 +118,20 @@ def train(
             device=device,
             num_workers=num_workers,
             tensorboard=tensorboard,
+            deterministic=deterministic,
+            compile=compiles,
+            checkpointing=checkpointing,
+            save_every_s=save_every,
         )
         reporter = make_reporter(sys.stdout)
         try:
             folder, report = runs.train(settings, recipe=short, options=options, reporter=reporter)
         finally:
             reporter.close()
-        for line in report_lines(report):
-            echo(line)
-        click.echo(f"run folder: {folder.path}")
+        if os.environ.get("RANK", "0") == "0":  # of torchrun
+            for line in report_lines(report):
+                echo(line)
+            click.echo(f"run folder: {folder.path}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -179,7 +201,10 @@ def _overrides(
         "train": ("epochs", "batch_size", "lr", "weight_decay", "seed"),
     }
     overrides: dict[str, object] = {
-        f"{table}.{key}": flags[key] for table, keys in tables.items() for key in keys
+        f"{table}.{key}": flags[key]
+        for table, keys in tables.items()
+        for key in keys
+        if flags[key] is not None
     }
     # The two ways to a trunk replace each other, whatever the recipe says.
     if weights is not None:

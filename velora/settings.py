@@ -34,7 +34,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: "separate" gives each stream a copy of the low blocks (another model only if they train).
     trunks: Literal["shared", "separate"] = "shared"
     #: A timm name of a plain ViT.
-    backbone: str = "vit_base_patch16_clip_224.openai"
+    backbone: str = "vit_base_patch16_clip_quickgelu_224.openai"
     #: Passed on to ``timm.create_model``.
     backbone_kwargs: dict[str, bool | int | float | str] = {}
     #: A local safetensors file; without it timm's pretrained weights are used.
@@ -106,8 +106,8 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     #: Frames of a clip, evenly spaced; all when not given.
     frames: PositiveInt | None = None
-    #: How event frames become pictures; "auto" goes by what the shards hold.
-    event_input: Literal["auto", "redblue", "counts", "voxel", "surface"] = "auto"
+    #: How event frames become pictures, as "counts,cap=8"; "auto" goes by what the shards hold.
+    event_input: str = "auto"
     #: "device" takes differences of the augmented pictures, "stored" reads them from the shards.
     diff: Literal["device", "stored"] = "device"
     #: Largest shift of a training clip, as a share of the picture's side.

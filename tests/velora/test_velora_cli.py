@@ -63,9 +63,11 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
 ) -> None:
     arguments = ("--shards", shards, "--recipe", tiny_recipe, "--epochs", "2000", "--name", "long")
     process = start_tool(*arguments, "--out", tmp_path, cwd=tmp_path, program="velora-train")
-    state = tmp_path / "long" / "state.pt"
+    run = tmp_path / "long"
     deadline = time.monotonic() + 100
-    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(run.glob("state-*.pt")) and process.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
 
     process.send_signal(number)

@@ -46,7 +46,7 @@ def test_a_mistake_is_refused_with_the_file_and_the_key(
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(EventKitError, match="default, demo, nmnist"):
+    with pytest.raises(EventKitError, match="default, demo, hardvs, nmnist, pokerevent"):
         load_settings("poker")
 
 
