@@ -142,6 +142,7 @@ def train(
 @click.option("--batch-size", type=click.IntRange(1), help="Clips at once.")
 @click.option("--device", type=_DEVICES, default="auto", help="auto is cuda where there is one.")
 @click.option("--num-workers", type=click.IntRange(0), default=2, help="Decoding threads.")
+@click.option("--robustness", "spoilt", is_flag=True, help="Also spoil or hide each sense.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is loaded and from where.")
 def evaluate(
@@ -153,6 +154,7 @@ def evaluate(
     batch_size: int | None,
     device: str,
     num_workers: int,
+    spoilt: bool,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -164,13 +166,14 @@ def evaluate(
         check_installed(_LIBRARIES, extra="velora", purpose="velora-eval")
         import msgspec
 
-        from velora import run as runs
         from velora.evaluate import report_lines
+        from velora.evaluate_run import evaluate_run
         from velora.progress import make_reporter
+        from velora.report.text import robustness_lines
 
         reporter = make_reporter(sys.stderr if as_json else sys.stdout)
         try:
-            written, report = runs.evaluate_run(
+            written, report, found = evaluate_run(
                 run,
                 shards_path=shards,
                 split=split,
@@ -178,6 +181,7 @@ def evaluate(
                 device_name=device,
                 batch_size=batch_size,
                 num_workers=num_workers,
+                spoilt=spoilt,
                 reporter=reporter,
             )
         finally:
@@ -187,7 +191,9 @@ def evaluate(
             return
         for line in report_lines(report):
             echo(line)
-        click.echo(f"written: {written}")
+        for line in robustness_lines(found) if found is not None else ():
+            echo(line)
+        click.echo(f"written: {written}, and {written.with_suffix('.html').name} beside it")
 
 
 def _overrides(

@@ -1,6 +1,6 @@
-"""From settings and shards to a trained or evaluated run: puts the parts together.
+"""From settings and shards to a trained run: puts the parts together.
 
-The command line is a thin layer over :func:`train` and :func:`evaluate_run`.
+The command line is a thin layer over :func:`train`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,11 @@ from velora.config import settings_hash
 from velora.data import (
     ClipLoader,
     DataSpec,
-    check_fits,
-    check_labels,
     check_splits,
     describe,
 )
 from velora.evaluate import evaluate_views
 from velora.loaders import check_settings, filled_splits, make_loader
-from velora.opening import open_run
 from velora.options import TrainOptions as TrainOptions
 from velora.parallel import Ranks, joined
 from velora.parameters import parameter_table
@@ -190,7 +187,7 @@ def _fit(
                 plan_id=spec.plan_id,
                 classes=[spec.classes[i] for i in spec.class_ids],
                 epoch=best,
-                progress=_checking(reporter, loaders["test"]),
+                progress=checking(reporter, loaders["test"]),
             )
             if ranks.is_first:
                 _write(run, settings, evaluation, loaders["test"], model, device)
@@ -222,55 +219,8 @@ def _write(
     run.write_json("result.json", evaluation.report)
 
 
-def evaluate_run(
-    path: Path,
-    *,
-    shards_path: Path | str,
-    split: str = "test",
-    weights: str | None = None,
-    device_name: str = "auto",
-    batch_size: int | None = None,
-    num_workers: int = 2,
-    reporter: Reporter,
-) -> tuple[Path, Report]:
-    """Evaluate the best epoch of a run on a split; returns where the report was written.
-
-    ``weights`` says where the trunk's file lies now, see `open_run`.
-    """
-    run = RunFolder(path)
-    _, facts = run.read()
-    device = choose_device(device_name)
-    shards = ShardSet.open(shards_path)
-    if split not in filled_splits(shards):
-        there = ", ".join(filled_splits(shards)) or "none"
-        msg = f"{shards_path} has no {split} samples; it has {there}"
-        raise MissingDataError(msg)
-    check_labels(shards, split)
-    spec = describe(shards, splits=[split])
-    check_fits(spec, facts.data)
-    settings, facts, model, epoch = open_run(path, weights=weights, device=device)
-    if settings.model.random_trunk:
-        reporter.note(RANDOM_TRUNK_WARNING)
-    options = TrainOptions(shards=shards_path, num_workers=num_workers)
-    loader = make_loader(
-        shards, split, facts.data, settings, options, device=device, batch_size=batch_size
-    )
-    with autocast(device, bf16=uses_bf16(device, settings.train)):
-        evaluation = evaluate_views(
-            model,
-            loader,
-            device=device,
-            plan_id=spec.plan_id,
-            classes=[facts.data.classes[i] for i in facts.data.class_ids],
-            epoch=epoch,
-            progress=_checking(reporter, loader),
-        )
-    name = f"eval-{split}-{spec.plan_id[:8]}"
-    write_tables(path, evaluation, confusion=f"{name}.csv", predictions=f"{name}-predictions.csv")
-    return run.write_json(f"{name}.json", evaluation.report), evaluation.report
-
-
-def _checking(reporter: Reporter, loader: ClipLoader) -> Callable[[str, int], None]:
+def checking(reporter: Reporter, loader: ClipLoader) -> Callable[[str, int], None]:
+    """Return what tells a person how far an evaluation is."""
     split, total = loader.dataset.split, len(loader.dataset)
     return lambda view, done: reporter.checking(f"{split} {view}", done, total)
 

@@ -16,8 +16,9 @@ from velora.build import build_model
 from velora.checkpoint import RunFolder, kept_tensors
 from velora.config import load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
+from velora.evaluate_run import evaluate_run
 from velora.progress import PlainReporter
-from velora.run import TrainOptions, evaluate_run, train
+from velora.run import TrainOptions, train
 from velora.settings import Settings
 from velora.states import state_paths
 from velora.trainer import Trainer
@@ -270,7 +271,7 @@ def test_evaluation_rebuilds_the_run_and_repeats_its_test_result(
 ) -> None:
     run, trained = run_train(tiny_recipe, shards, tmp_path, train__epochs=1)
 
-    written, report = evaluate_run(
+    written, report, _ = evaluate_run(
         run.path, shards_path=shards, device_name="cpu", batch_size=2, reporter=Quiet()
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from helpers import start_tool
+from helpers import run_tool, start_tool
 
 from velora.cli import evaluate, train
 
@@ -55,6 +55,28 @@ def test_train_again_and_evaluate_from_another_folder_without_a_terminal(
     again = CliRunner().invoke(train, [*map(str, common), "--out", str(tmp_path / "runs")])
     assert again.exit_code == 0
     assert "finished: nothing to do" in again.output
+
+
+def test_an_evaluation_may_spoil_each_sense(
+    shards: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    common = ("--shards", shards, "--recipe", tiny_recipe, "--device", "cpu")
+    assert run_tool(*common, "--name", "one", cwd=tmp_path, program="velora-train").returncode == 0
+
+    words = ("runs/one", "--shards", shards, "--robustness")
+    done = run_tool(*words, cwd=tmp_path, program="velora-eval")
+
+    assert done.returncode == 0, done.stderr
+    (table,) = (tmp_path / "runs" / "one").glob("robustness-test-*.json")
+    rows = {row["name"]: row for row in json.loads(table.read_bytes())["rows"]}
+    assert rows["clean"]["against_clean"] is None
+    for name, row in rows.items():
+        top1 = f"top-1 {row['score']['top1']:.3f}"
+        assert any(name in line and top1 in line for line in done.stdout.splitlines()), name
+    assert len(rows) >= 6
+    (page,) = (tmp_path / "runs" / "one").glob("eval-test-*.html")
+    assert page.name in done.stdout
+    assert "at test time" in page.read_text()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from velora.robustness import Robustness
 from velora.scores import Report, Score
 
 
@@ -71,3 +72,16 @@ def most_confused(report: Report) -> list[tuple[int, str, str]]:
         if i != j and cell
     ]
     return [(-cell, names[i], names[j]) for cell, i, j in sorted(pairs)]
+
+
+def robustness_lines(found: Robustness) -> list[str]:
+    """Format a robustness table for reading."""
+    width = max(len(row.name) for row in found.rows)
+    lines = ["when a sense fails at test time (p: McNemar against clean)"]
+    for row in found.rows:
+        one, test = row.score, row.against_clean
+        line = f"  {row.name:<{width}}  top-1 {one.top1:.3f} +- {one.top1_error:.3f}"
+        lines.append(line if test is None else f"{line}, p {test.p_value:.2g}")
+    if found.left_out:
+        lines.append(f"  not to be had of these event frames: {', '.join(found.left_out)}")
+    return lines

@@ -1,0 +1,105 @@
+"""A trained run, measured on a split of any shards that fit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eventkit.errors import MissingDataError
+from eventkit.shards import ShardSet
+from velora.build import choose_device
+from velora.checkpoint import RunFolder
+from velora.data import check_fits, check_labels, describe
+from velora.evaluate import Report, evaluate_views
+from velora.loaders import filled_splits, make_loader
+from velora.opening import open_run
+from velora.options import TrainOptions
+from velora.parameters import parameter_table
+from velora.precision import autocast, uses_bf16
+from velora.progress import Reporter
+from velora.report.records import robustness_name, write_page, write_tables
+from velora.robustness import Robustness, robustness
+from velora.run import RANDOM_TRUNK_WARNING, checking
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    shards_path: Path | str,
+    split: str = "test",
+    weights: str | None = None,
+    device_name: str = "auto",
+    batch_size: int | None = None,
+    num_workers: int = 2,
+    spoilt: bool = False,
+    reporter: Reporter,
+) -> tuple[Path, Report, Robustness | None]:
+    """Evaluate the best epoch of a run on a split.
+
+    Parameters
+    ----------
+    weights : str, optional
+        Where the trunk's file lies now, see `open_run`.
+    spoilt : bool
+        Measure too how the model fares when a sense fails.
+
+    Returns
+    -------
+    Path
+        Where the report was written.
+    Report
+    Robustness or None
+    """
+    run = RunFolder(path)
+    _, facts = run.read()
+    device = choose_device(device_name)
+    shards = ShardSet.open(shards_path)
+    if split not in filled_splits(shards):
+        there = ", ".join(filled_splits(shards)) or "none"
+        msg = f"{shards_path} has no {split} samples; it has {there}"
+        raise MissingDataError(msg)
+    check_labels(shards, split)
+    spec = describe(shards, splits=[split])
+    check_fits(spec, facts.data)
+    settings, facts, model, epoch = open_run(path, weights=weights, device=device)
+    if settings.model.random_trunk:
+        reporter.note(RANDOM_TRUNK_WARNING)
+    options = TrainOptions(shards=shards_path, num_workers=num_workers)
+    loader = make_loader(
+        shards, split, facts.data, settings, options, device=device, batch_size=batch_size
+    )
+    with autocast(device, bf16=uses_bf16(device, settings.train)):
+        evaluation = evaluate_views(
+            model,
+            loader,
+            device=device,
+            plan_id=spec.plan_id,
+            classes=[facts.data.classes[i] for i in facts.data.class_ids],
+            epoch=epoch,
+            progress=checking(reporter, loader),
+        )
+        found = None
+        if spoilt:
+            found = robustness(
+                model,
+                loader,
+                device=device,
+                plan_id=spec.plan_id,
+                epoch=epoch,
+                clean=evaluation.predictions,
+                progress=checking(reporter, loader),
+            )
+            run.write_json(robustness_name(split, spec.plan_id), found)
+        name = f"eval-{split}-{spec.plan_id[:8]}"
+        write_tables(
+            path, evaluation, confusion=f"{name}.csv", predictions=f"{name}-predictions.csv"
+        )
+        write_page(
+            run,
+            evaluation,
+            name=f"{name}.html",
+            dataset=loader.dataset,
+            model=model,
+            device=device,
+            parameters=parameter_table(model),
+        )
+    return run.write_json(f"{name}.json", evaluation.report), evaluation.report, found
