@@ -181,8 +181,10 @@ class VELoRA(Classifier):
         return torch.stack(means, dim=1) + self.stream_embed[:, None]
 
     def _run_low(self, trunk: Trunk, pictures: Tensor, sizes: list[int]) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tunes_trunk):
-            x = trunk.embed(pictures)  # nothing before the first adapter trains
+        # Nothing before the first adapter trains; a saliency asks for the gradient of the pictures.
+        wanted = self.tunes_trunk or pictures.requires_grad
+        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
+            x = trunk.embed(pictures)
         contexts = self.row_groups.for_checkpoint if self.checkpointing else None
         with self.row_groups(sizes, like=pictures):
             return trunk.run(trunk.low, x, contexts=contexts)

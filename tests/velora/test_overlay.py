@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_helpers import frames_of, make_model, random_clips, wake
 from torch import Tensor, nn
 
 from velora.classifier import Classifier, Output
@@ -119,3 +120,18 @@ def test_any_size_of_picture_is_covered(height: int, width: int) -> None:
 
     assert found["rgb"].shape == (1, height, width)
     assert torch.isfinite(found["rgb"]).all()
+
+
+@pytest.mark.parametrize("fusion", ["joint", "figure"])
+def test_the_gradient_of_the_papers_model_reaches_the_pictures_of_both_senses(fusion: str) -> None:
+    model = wake(make_model(fusion=fusion))
+    frames = {
+        name: frames_of(random_clips(2, 3, seed=seed), 3)
+        for seed, name in enumerate(("rgb", "event"))
+    }
+
+    lit = saliency(model, frames, classes=torch.tensor([1, 2]))
+
+    assert all(bool(values.any()) for values in lit.values())
+    assert set(lit) == {"rgb", "event"}
+    assert all(p.grad is None for p in model.parameters())
