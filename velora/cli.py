@@ -106,8 +106,8 @@ def train(
             sys.exit(launch([*program, *sys.argv[1:]], processes=devices))
         from velora import run as runs
         from velora.config import load_settings, parse_assignments
-        from velora.evaluate import report_lines
         from velora.progress import make_reporter
+        from velora.report.text import report_lines
 
         overrides = parse_assignments(assignments) | _overrides(flags, weights, random_trunk)
         short, settings = load_settings(recipe, overrides)
@@ -166,10 +166,9 @@ def evaluate(
         check_installed(_LIBRARIES, extra="velora", purpose="velora-eval")
         import msgspec
 
-        from velora.evaluate import report_lines
         from velora.evaluate_run import evaluate_run
         from velora.progress import make_reporter
-        from velora.report.text import robustness_lines
+        from velora.report.text import report_lines, robustness_lines
 
         reporter = make_reporter(sys.stderr if as_json else sys.stdout)
         try:

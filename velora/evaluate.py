@@ -17,8 +17,6 @@ from eventkit.shards import ShardSet
 from velora.classifier import Classifier
 from velora.data import ClipLoader
 from velora.predictions import View, predict
-from velora.report.tables import confusion_csv as confusion_csv
-from velora.report.text import report_lines as report_lines
 from velora.scores import Evaluation, Report, confusion_matrix, score
 
 
@@ -66,28 +64,6 @@ def evaluate_views(
         confusion=confusion_matrix(views[names[0]]),
     )
     return Evaluation(report=report, views=views, recordings=recordings)
-
-
-def evaluate(
-    model: Classifier,
-    loader: ClipLoader,
-    *,
-    device: torch.device,
-    plan_id: str,
-    classes: list[str],
-    epoch: int,
-    progress: Callable[[str, int], None] | None = None,
-) -> Report:
-    """Return the report alone; see `evaluate_views`."""
-    return evaluate_views(
-        model,
-        loader,
-        device=device,
-        plan_id=plan_id,
-        classes=classes,
-        epoch=epoch,
-        progress=progress,
-    ).report
 
 
 def recordings_of(shards: ShardSet, split: str) -> dict[str, str]:

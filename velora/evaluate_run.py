@@ -9,7 +9,7 @@ from eventkit.shards import ShardSet
 from velora.build import choose_device
 from velora.checkpoint import RunFolder
 from velora.data import check_fits, check_labels, describe
-from velora.evaluate import Report, evaluate_views
+from velora.evaluate import evaluate_views
 from velora.loaders import filled_splits, make_loader
 from velora.opening import open_run
 from velora.options import TrainOptions
@@ -19,6 +19,7 @@ from velora.progress import Reporter
 from velora.report.records import robustness_name, write_page, write_tables
 from velora.robustness import Robustness, robustness
 from velora.run import RANDOM_TRUNK_WARNING, checking
+from velora.scores import Report
 
 
 def evaluate_run(

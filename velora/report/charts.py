@@ -17,7 +17,7 @@ from velora.scores import ReliabilityBin
 STYLE = """
 .chart { display: grid; grid-template-columns: auto 1fr; gap: 0 .5rem; margin: .75rem 0; }
 .chart .plot { grid-column: 2; height: 11rem; }
-.scale { position: relative; min-width: 2.75rem; font-size: .8125rem; color: var(--faint); }
+.scale { position: relative; min-width: 3.75rem; font-size: .8125rem; color: var(--faint); }
 .scale span { position: absolute; right: 0; transform: translateY(-50%); white-space: nowrap; }
 .ticks { grid-column: 2; position: relative; height: 1.5rem; font-size: .8125rem;
   color: var(--faint); }

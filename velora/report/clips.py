@@ -38,6 +38,7 @@ figcaption { display: flex; flex-direction: column; margin-top: .5rem; line-heig
 @media print { .cards { grid-template-columns: repeat(3, 1fr); } }
 """
 HARDEST = 12
+LOOKED_INTO = 3
 _SIDE = 160
 """Pixels of the longer side."""
 _SMALL = 96
@@ -102,15 +103,17 @@ def verdicts(predictions: Predictions) -> list[Verdict]:
 
 
 def telling(found: Sequence[Verdict]) -> list[tuple[str, Verdict]]:
-    """Choose three clips to look into: surely right, barely right, surely wrong; fewer if none."""
+    """Choose three clips to look into: surely right, barely right, surely wrong, and the next."""
     right = sorted((v for v in found if v.right), key=lambda v: (-v.p_true, v.key))
     wrong = sorted((v for v in found if not v.right), key=lambda v: (-v.p_predicted, v.key))
-    chosen = [("surest right", right[0])] if right else []
-    chosen += [("least sure right", right[-1])] if len(right) > 1 else []
-    chosen += [("surest wrong", wrong[0])] if wrong else []
-    if not wrong and len(right) > 2:
-        chosen.append(("next sure right", right[1]))
-    return chosen
+    wanted = [
+        *(("surest right", v) for v in right[:1]),
+        *(("least sure right", v) for v in right[1:][-1:]),
+        *(("surest wrong", v) for v in wrong[:1]),
+        *(("next surest right", v) for v in right[1:-1][:1]),
+        *(("next surest wrong", v) for v in wrong[1:3]),
+    ]
+    return wanted[:LOOKED_INTO]
 
 
 def hardest_cards(

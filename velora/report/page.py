@@ -30,6 +30,9 @@ _STYLE = f"""{charts.STYLE}{clips.STYLE}{confusion.STYLE}
 .two {{ display: grid; gap: 0 2.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); }}
 .two > div {{ min-width: 0; }}
+.curves {{ display: grid; gap: 0 2.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }}
+.stack td:last-child {{ min-width: 0; }}
 details {{ margin: .75rem 0; }} summary {{ cursor: pointer; }}
 """
 _DIGITS = 4
@@ -104,7 +107,7 @@ def _sections(run: Run) -> Iterator[Markup]:
 
 _OVERLAY = (
     "Lit is what moves the logit of the predicted class: the gradient times how far a pixel stands "
-    "out from its picture, summed over cells. Both senses of a clip are on one scale, and the "
+    "out from its picture, averaged over cells. Both senses of a clip are on one scale, and the "
     "shares say how much of it each has, over all frames."
 )
 
@@ -131,7 +134,7 @@ def _summary(run: Run) -> Iterator[Markup]:
     if run.facts.trunk.kind == "random":
         text = "The trunk is random: the accuracies say that the road works, not how good it is."
         yield element("p", text, class_="warn")
-    if first.samples and all(m.get("val_top1") is None for m in run.metrics):
+    if run.metrics and all(m.get("val_top1") is None for m in run.metrics):
         text = "There is no val split: the last epoch was kept, not the best one."
         yield element("p", text, class_="warn")
     told = {
@@ -201,7 +204,7 @@ def _curves(run: Run) -> Iterator[Markup]:
     loss = [line("train", "loss", 0), line("val", "val_loss", 1)]
     top1 = [line("train", "train_top1", 0), line("val", "val_top1", 1)]
     if any(m.get("rec_loss") for m in metrics):
-        loss.append(line("of this reconstruction, before its weight", "rec_loss", 2))
+        loss.append(line("reconstruction part of train, not yet weighted", "rec_loss", 2))
     yield element(
         "div",
         curves("Loss", epochs, loss, say=lambda v: f"{v:.4g}", best=best),
@@ -214,7 +217,7 @@ def _curves(run: Run) -> Iterator[Markup]:
             say=lambda v: f"{v:.4g}",
             best=best,
         ),
-        class_="two",
+        class_="curves",
     )
     if best is not None:
         yield element("p", f"The dashed line is epoch {best}, which was kept.", class_="faint")
@@ -241,15 +244,19 @@ def _train_clips(run: Run) -> list[int] | None:
 
 
 def _robustness(found: Robustness) -> Iterator[Markup]:
-    clean = found.rows[0].score.top1
     rows = []
     for row in found.rows:
         one, test = row.score, row.against_clean
         bar = share_bar(accuracy(round(one.top1 * one.samples), one.samples), colour=0)
-        change = "" if test is None else f"{100 * (one.top1 - clean):+.1f} points"
-        lost = "" if test is None else f"{number(test.only_first)} / {number(test.only_second)}"
-        p = "" if test is None else p_value(test.p_value)
-        rows.append([row.name, row.how, bar, percent(one.mean_class), change, lost, p])
+        told = ("", "", "")
+        if test is not None and test.samples:
+            change = (test.only_second - test.only_first) / test.samples
+            told = (
+                f"{100 * change:+.1f} points",
+                f"{number(test.only_first)} / {number(test.only_second)}",
+                p_value(test.p_value),
+            )
+        rows.append([row.name, row.how, bar, percent(one.mean_class), *told])
     head = ["at test time", "how", "top-1", "mean of the classes", "change", "lost / won", "p"]
     yield table(head, rows, numbers=range(3, len(head)), class_="stack")
     text = (

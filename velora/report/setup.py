@@ -16,6 +16,7 @@ from velora.report.words import cut, number, percent
 from velora.settings import Settings
 
 _SPLITS = ("train", "val", "test")
+_NEW_LINE = Markup("\n")
 
 
 def data_facts(shards: ShardSet, spec: DataSpec) -> Iterator[Markup]:
@@ -60,16 +61,21 @@ def parameters(rows: Sequence[ParameterRow]) -> Iterator[Markup]:
 
 
 def settings_tables(settings: Settings) -> Iterator[Markup]:
-    """Yield the settings; those that are not the default say what that would be."""
+    """Yield the settings that are not the default, and all of them, folded away."""
     given = msgspec.to_builtins(settings)
     defaults = msgspec.to_builtins(Settings())
-    rows = []
-    for name, fields in given.items():
-        for key, value in fields.items():
-            default = defaults[name][key]
-            other = "" if value == default else _value(default)
-            rows.append((f"{name}.{key}", _value(value), other))
-    yield table(["setting", "value", "where not the default: this is"], rows)
+    pairs = {
+        f"{name}.{key}": (value, defaults[name][key])
+        for name, fields in given.items()
+        for key, value in fields.items()
+    }
+    changed = [(k, _value(v), _value(d)) for k, (v, d) in pairs.items() if v != d]
+    if changed:
+        yield table(["setting", "value", "default"], changed)
+    else:
+        yield element("p", "Every setting has its default.", class_="faint")
+    whole = table(["setting", "value"], [(k, _value(v)) for k, (v, _) in pairs.items()])
+    yield element("details", element("summary", "All settings"), whole)
 
 
 def _value(value: object) -> str:
@@ -101,4 +107,4 @@ def commands(name: str) -> Markup:
         f"velora-train --recipe runs/{name}/config.toml --shards shards --out again",
         f"velora-eval runs/{name} --shards shards",
     ]
-    return element("pre", element("code", "\n".join(lines)))
+    return element("pre", *(part for line in lines for part in (element("code", line), _NEW_LINE)))
