@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from eventkit.errors import MissingDataError
+from eventkit.errors import DamageError, MissingDataError
 from eventkit.shards import ShardSet
 from velora.adapters import holds_adapters, write_adapters
 from velora.build import build_model, choose_device
@@ -128,7 +128,12 @@ def _result(run: RunFolder, settings: Settings, sha256: str, spec: DataSpec) -> 
     run.check_same(settings, settings_sha256=sha256, data=spec)
     if not run.finished:
         return None
-    return msgspec.json.decode((run.path / "result.json").read_bytes(), type=Report)
+    path = run.path / "result.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except msgspec.MsgspecError as error:
+        msg = f"{path} is damaged or of another version ({error}); choose another --name"
+        raise DamageError(msg) from error
 
 
 def _fit(

@@ -127,7 +127,7 @@ def round_ticks(low: float, high: float) -> list[float]:
     >>> round_ticks(0.31, 0.97)
     [0.2, 0.4, 0.6, 0.8, 1.0]
     """
-    span = max(high - low, abs(high) * 1e-3, 1e-9)
+    span = max(high - low, abs(high) / 20) or 1.0  # a flat curve is no mountain range
     power = 10.0 ** math.floor(math.log10(span / 4))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if span / (power * m) <= 4)
     start, stop = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

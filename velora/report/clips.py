@@ -171,7 +171,8 @@ def heated(pixels: NDArray[np.uint8], heat: Tensor, *, most: float) -> NDArray[n
     gray = pixels.mean(axis=2, keepdims=True) * 0.6 + 80
     strength = heat.numpy()[..., None] / most if most else np.zeros_like(gray)
     strength = _MOST_HEAT * np.sqrt(np.clip(strength, 0, 1))
-    return np.rint(gray * (1 - strength) + _HEAT * strength).astype(np.uint8)
+    mixed: NDArray[np.float32] = gray * (1 - strength) + _HEAT * strength
+    return np.rint(mixed).astype(np.uint8)
 
 
 class _Seen:

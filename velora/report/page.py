@@ -34,6 +34,7 @@ _STYLE = f"""{charts.STYLE}{clips.STYLE}{confusion.STYLE}
   grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }}
 .stack td:last-child {{ min-width: 0; }}
 details {{ margin: .75rem 0; }} summary {{ cursor: pointer; }}
+@media print {{ .curves > div, .chart {{ break-inside: avoid; }} }}
 """
 _DIGITS = 4
 

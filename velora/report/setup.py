@@ -98,7 +98,7 @@ def origins(facts: RunFacts) -> Iterator[Markup]:
         ("settings' sha256", facts.settings_sha256),
         *((name, version) for name, version in sorted(facts.versions.items())),
     ]
-    yield table(["made with", ""], [(name, cut(value)) for name, value in rows])
+    yield table(["origin", "value"], [(name, cut(value)) for name, value in rows])
 
 
 def commands(name: str) -> Markup:
