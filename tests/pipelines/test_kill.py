@@ -17,10 +17,10 @@ from eventkit.shards import MANIFEST
 
 FULL = os.environ.get("EVENTKIT_LONG", "full") == "full"
 SEED = int(os.environ.get("EVENTKIT_SEED", "0"))
-# How often each point is passed at least, by a convert of four packs and a shard of twelve tars.
+# How often each point is passed at least, by a convert of four packs and a shard of ten tars.
 PASSED = {
     "convert": {"write": 8, "fsync": 10, "rename": 6, "folder": 10, "receipt": 4, "done": 4},
-    "shard": {"write": 12, "fsync": 40, "rename": 40, "folder": 40, "receipt": 12, "done": 12}
+    "shard": {"write": 10, "fsync": 40, "rename": 40, "folder": 40, "receipt": 10, "done": 10}
     | {"manifest": 1},
 }
 OF_WORKERS = ["write", "receipt", "done"]
