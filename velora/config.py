@@ -76,15 +76,24 @@ def load_settings(
     changes = {key: value for key, value in (overrides or {}).items() if value is not None}
     if changes:
         for key, value in changes.items():
-            *tables, field = key.split(".")
-            place = tree
-            for table in tables:
-                place = place.setdefault(table, {})
-            place[field] = value
-            if value is msgspec.UNSET:
-                del place[field]
+            _put(tree, key, value)
         settings = parse_settings(tree, where="the command line with " + where)
     return name, settings
+
+
+def _put(tree: dict[str, Any], key: str, value: object) -> None:
+    """Set the value of a key as ``train.lr`` in a tree, or take it away."""
+    *tables, field = key.split(".")
+    place = tree
+    for depth, table in enumerate(tables, start=1):
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
+            name = ".".join(tables[:depth])
+            msg = f"{name} is a value, {place!r}, and has no {key.removeprefix(name + '.')!r}"
+            raise SettingsError(msg)
+    place[field] = value
+    if value is msgspec.UNSET:
+        del place[field]
 
 
 def parse_settings(tree: Mapping[str, object], *, where: str) -> Settings:

@@ -100,6 +100,37 @@ def test_the_grid_is_trained_once_and_compared_with_the_full_model(
     assert "| linear probe | 0 |" in (tmp_path / "grid" / "ablations.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ('scale."train.foo" = 2.0', "'train.foo', which there is not"),
+        ('scale."train.head_lr" = 2.0', "scales train.head_lr, which is no number"),
+        ('keep."train.lr" = "lr"', "'lr', which there is not"),
+    ],
+)
+def test_a_row_that_cannot_be_is_one_sentence(tmp_path: Path, change: str, reason: str) -> None:
+    grid = tmp_path / "grid.toml"
+    grid.write_text(f"[full]\ntitle = 'x'\n[a]\ntitle = 'y'\n{change}\n")
+    words = ("default", "--list", "--grid", grid)
+
+    done = run_tool(*words, cwd=tmp_path, program="velora-ablate")
+
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_full_model_nothing_else_is_trained(tmp_path: Path) -> None:
+    words = ("default", "--shards", "nowhere", "--only", "rank-1", "--out", "grid")
+
+    done = run_tool(*words, cwd=tmp_path, program="velora-ablate")
+
+    assert done.returncode == 2
+    assert "the full model could not be trained: nowhere: no such folder" in done.stderr
+    assert done.stderr.count("==") == 1
+    assert not (tmp_path / "grid").exists()
+
+
 def test_the_rows_are_listed_with_what_they_change(tmp_path: Path) -> None:
     done = run_tool("default", "--list", cwd=tmp_path, program="velora-ablate")
 

@@ -45,6 +45,18 @@ def test_a_mistake_is_refused_with_the_file_and_the_key(
     assert "mine.toml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("model.backbone.depth", "model.backbone is a value, 'vit_tiny_patch16_224', and has no"),
+        ("train.mixup.alpha.x", r"train\.mixup"),
+    ],
+)
+def test_a_key_below_a_value_is_refused(key: str, reason: str) -> None:
+    with pytest.raises(EventKitError, match=reason):
+        load_settings("demo", {"train.mixup": 0.2, key: 3})
+
+
 def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
     with pytest.raises(EventKitError, match="default, demo, hardvs, nmnist, pokerevent"):
         load_settings("poker")

@@ -35,7 +35,7 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return the overrides of this row, as `velora.config.load_settings` takes them."""
         made: dict[str, object] = dict(self.set)
         made |= {key: value_of(recipe, other) for key, other in self.keep.items()}
-        made |= {key: value_of(recipe, key) * factor for key, factor in self.scale.items()}
+        made |= {key: _number(recipe, key) * factor for key, factor in self.scale.items()}
         if self.rank is not None:
             ratio = recipe.lora.alpha / recipe.lora.rank
             made |= {"lora.rank": self.rank, "lora.alpha": self.rank * ratio}
@@ -43,9 +43,27 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def value_of(settings: Settings, key: str) -> Any:
-    """Return the setting of a key as ``train.lr``."""
+    """Return the setting of a key as ``train.lr``.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such setting.
+    """
     table, _, field = key.partition(".")
-    return getattr(getattr(settings, table), field)
+    try:
+        return getattr(getattr(settings, table), field)
+    except AttributeError as error:
+        msg = f"a grid names the setting {key!r}, which there is not; see velora/settings.py"
+        raise SettingsError(msg) from error
+
+
+def _number(settings: Settings, key: str) -> float:
+    value = value_of(settings, key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"a grid scales {key}, which is no number in this recipe but {value!r}; set it"
+        raise SettingsError(msg)
+    return value
 
 
 def read_grid(path: Path | None = None) -> dict[str, Row]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from eventkit.errors import EventKitError
+from eventkit.cli.run import GO_ON
+from eventkit.errors import EventKitError, SettingsError
 from velora.tools.common import CONTEXT, FILE, running
+
+if TYPE_CHECKING:
+    from velora.ablation.table import Result
 
 TABLE = "ablations"
 
@@ -46,11 +51,12 @@ def main(
 
     Every row is a run of velora-train in a process of its own. The same command goes on after an
     interruption; rows that are finished are not trained again. A row that the shards or the trunk
-    do not allow is named in the table, and the command ends with exit code 2.
+    do not allow is named in the table, and the command ends with exit code 2; without the full
+    model there is no table.
     """
-    with running("velora-ablate"):
-        from velora.ablation.grid import choose, read_grid
-        from velora.ablation.table import Result, as_csv, as_markdown
+    with running("velora-ablate", go_on=GO_ON):
+        from velora.ablation.grid import REFERENCE, choose, read_grid
+        from velora.ablation.table import as_csv, as_markdown
         from velora.config import load_settings, parse_assignments
 
         overrides = parse_assignments(assignments)
@@ -73,6 +79,9 @@ def main(
                 run = f"{name}-{row_name}-seed{seed}"
                 command = [*common, *flags, "--seed", str(seed), "--name", run]
                 results.append(_result(out, run, row_name, row.title, seed, name, command))
+                if row_name == REFERENCE and results[-1].problem:
+                    msg = f"the full model could not be trained: {results[-1].problem}"
+                    raise SettingsError(msg)
                 _write(out, as_markdown(results, heading=f"Ablations of {name}"), ".md")
                 _write(out, as_csv(results), ".csv")
         click.echo((out / f"{TABLE}.md").read_text())
@@ -85,7 +94,7 @@ def main(
 
 def _result(
     out: Path, run: str, row: str, title: str, seed: int, recipe: str, command: list[str]
-) -> Any:
+) -> Result:
     """Train a row, unless it is finished, and read its numbers."""
     from velora.ablation.grid import REFERENCE
     from velora.ablation.table import Result, read_result
@@ -120,19 +129,14 @@ def _train(command: list[str]) -> str | None:
         process.wait()
         raise
     code = process.wait()
-    return None if code == 0 else last or f"velora-train ended with exit code {code}"
+    if code == 0:
+        return None
+    return last.removeprefix("error: ") or f"velora-train ended with exit code {code}"
 
 
 def _words(changes: Mapping[str, object]) -> list[str]:
-    return list(_assignments(changes))
-
-
-def _assignments(changes: Mapping[str, object]) -> Iterator[str]:
-    import json
-
-    # JSON's strings, numbers, booleans and lists are TOML's.
-    for key, value in changes.items():
-        yield f"{key}={json.dumps(list(value) if isinstance(value, tuple) else value)}"
+    """Write overrides as KEY=VALUE; JSON's strings, numbers, booleans and lists are TOML's."""
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
 def _write(out: Path, text: str, suffix: str) -> None:

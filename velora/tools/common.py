@@ -26,9 +26,9 @@ WEIGHTS = click.option("--weights", type=FILE, help="Where the trunk's weights f
 
 
 @contextmanager
-def running(program: str) -> Iterator[None]:
+def running(program: str, *, go_on: str = "") -> Iterator[None]:
     """Run a command: errors of the user end it with one line and the exit code of their kind."""
-    with exit_codes():
+    with exit_codes(go_on=go_on):
         libraries = ("msgspec", "PIL", "safetensors", "torch", "timm")
         check_installed(libraries, extra="velora", purpose=program)
         yield
