@@ -11,7 +11,6 @@ and the table is of the folds that are there. Hours on two cores.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import subprocess
@@ -23,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from velora.ablation.table import verdicts
 from velora.accuracy import accuracy
-from velora.scores import both_tails
+from velora.scores import compared
 
 FOLDS = 5
 BINS = 3
@@ -123,13 +123,13 @@ def tell(args: argparse.Namespace) -> None:
         if not correct:
             continue
         got = accuracy(sum(correct.values()), len(correct))
-        shared = fusion.keys() & correct.keys()
-        first = sum(fusion[k] and not correct[k] for k in shared)
-        second = sum(correct[k] and not fusion[k] for k in shared)
-        versus = f"{first} / {second} | {both_tails(first, second):.3g}" if row != "fusion" else "|"
+        test = compared(fusion, correct)
+        versus = f"{test.only_first} / {test.only_second} | {test.p_value:.3g}"
+        if row == "fusion":
+            versus = "|"
         print(
             f"| {row} | {len(correct)} | {got.share:.4f} +- {got.error:.4f} | "
-            f"{got.interval[0]:.4f} .. {got.interval[1]:.4f} | {versus} | {trains(args, row)} |"
+            f"{got.interval[0]:.4f} .. {got.interval[1]:.4f} | {versus if row != 'fusion' else '|'} | {trains(args, row)} |"
         )
     print(f"\nlogistic regression on the same input: {regressions(args)}; chance 0.10")
 
@@ -138,10 +138,9 @@ def pooled(args: argparse.Namespace, row: str) -> dict[str, bool]:
     """Which test clips a row gets right, over the folds that are there."""
     found: dict[str, bool] = {}
     for folder in sorted(args.out.glob("fold*")):
-        path = folder / "runs" / f"{row}-seed{args.seed}" / "predictions.csv"
-        if path.is_file():
-            with path.open(newline="") as file:
-                found |= {r["key"]: r["correct"] == "1" for r in csv.DictReader(file)}
+        run = folder / "runs" / f"{row}-seed{args.seed}"
+        if (run / "predictions.csv").is_file():
+            found |= verdicts(run)
     return found
 
 

@@ -235,12 +235,9 @@ def _out_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        from velora.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
         msg = "out of memory: lower --batch-size (or --img-size)"
         raise SettingsError(msg) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text

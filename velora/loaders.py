@@ -8,10 +8,10 @@ import torch
 
 from eventkit.errors import SettingsError
 from eventkit.shards import ShardSet
-from velora.data import ClipDataset, ClipLoader, DataSpec, Sense
+from velora.data import ClipDataset, ClipLoader, DataSpec
 from velora.options import TrainOptions
 from velora.parallel import ALONE, Ranks
-from velora.settings import ModelSettings, Settings
+from velora.settings import Settings
 
 _TRAIN_CACHE_BYTES = 2**30
 _EVAL_CACHE_BYTES = 2**28
@@ -42,7 +42,7 @@ def make_loader(
         split,
         spec=spec,
         settings=settings.data,
-        moving=moving_senses(settings.model),
+        moving=settings.model.moving,
         cache_bytes=cache_bytes,
     )
     loader = partial(
@@ -62,15 +62,6 @@ def make_loader(
         mixup=settings.train.mixup,
         parts=settings.train.accumulate,
     )
-
-
-def moving_senses(model: ModelSettings) -> tuple[Sense, ...]:
-    """Return the senses whose changes make the difference stream."""
-    if model.difference == "none":
-        return ()
-    if model.difference != "both":
-        return (model.difference,)
-    return ("rgb", "event") if model.streams == "fusion" else (model.streams,)
 
 
 def check_settings(settings: Settings) -> None:

@@ -24,12 +24,6 @@ from velora.lora import Adapter, GroupedLowRank, RowGroups, add_lora
 from velora.settings import LoraSettings, ModelSettings
 from velora.trunk import Trunk, twin
 
-SENSES: dict[str, tuple[str, ...]] = {
-    "fusion": ("rgb", "event"),
-    "rgb": ("rgb",),
-    "event": ("event",),
-}
-
 
 class VELoRA(Classifier):
     """The classifier.
@@ -48,8 +42,8 @@ class VELoRA(Classifier):
         self, trunk: Trunk, *, num_classes: int, settings: ModelSettings, lora: LoraSettings
     ) -> None:
         super().__init__()
-        self.senses = SENSES[settings.streams]
-        self.moving = _moving(settings)
+        self.senses = settings.senses
+        self.moving = settings.moving
         self.streams = (*self.senses, *(("diff",) if self.moving else ()))
         self.num_classes = num_classes
         self.row_groups = RowGroups()
@@ -230,15 +224,6 @@ class VELoRA(Classifier):
         """Let ``torch.compile`` make the blocks of the trunk faster, in place."""
         for block in (*self.trunk.low, *self.trunk.high):
             block.compile(dynamic=True)
-
-
-def _moving(settings: ModelSettings) -> tuple[str, ...]:
-    """The senses whose changes make the difference stream."""
-    if settings.difference == "none":
-        return ()
-    if settings.difference == "both":
-        return SENSES[settings.streams]
-    return (settings.difference,)
 
 
 def _low_half(trunk: Trunk) -> Trunk:

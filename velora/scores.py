@@ -255,10 +255,16 @@ def mcnemar(first: Predictions, second: Predictions) -> McNemar:
             f"for {other}; evaluate both on shards of one class list"
         )
         raise SettingsError(msg)
-    only_first = sum(a[key][1] and not b[key][1] for key in a)
-    only_second = sum(b[key][1] and not a[key][1] for key in a)
+    return compared(*({key: right for key, (_, right) in one.items()} for one in (a, b)))
+
+
+def compared(first: Mapping[str, bool], second: Mapping[str, bool]) -> McNemar:
+    """Do McNemar's test on which clips two models get right, over the clips that both have."""
+    shared = first.keys() & second.keys()
+    only_first = sum(first[key] and not second[key] for key in shared)
+    only_second = sum(second[key] and not first[key] for key in shared)
     return McNemar(
-        samples=len(a),
+        samples=len(shared),
         only_first=only_first,
         only_second=only_second,
         p_value=both_tails(only_first, only_second),

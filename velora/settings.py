@@ -49,6 +49,18 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rec_weight: NotNegative = 1.0
     head_dropout: Share = 0.0
 
+    @property
+    def senses(self) -> tuple[str, ...]:
+        """The senses that the model looks at."""
+        return ("rgb", "event") if self.streams == "fusion" else (self.streams,)
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The senses whose changes make the difference stream."""
+        if self.difference == "none":
+            return ()
+        return self.senses if self.difference == "both" else (self.difference,)
+
     def __post_init__(self) -> None:
         if self.weights is not None and self.random_trunk:
             msg = "weights and random_trunk exclude each other: choose one trunk"

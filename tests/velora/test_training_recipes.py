@@ -7,7 +7,7 @@ import importlib.resources
 import pytest
 
 from velora.config import load_settings, recipe_names
-from velora.loaders import check_settings, moving_senses
+from velora.loaders import check_settings
 from velora.settings import ModelSettings
 
 
@@ -23,7 +23,7 @@ def test_a_recipe_is_whole_and_says_why(name: str) -> None:
 
     check_settings(settings)
     assert text.startswith("# ")
-    assert moving_senses(settings.model) == ("rgb", "event")
+    assert settings.model.moving == ("rgb", "event")
 
 
 @pytest.mark.parametrize("name", ["pokerevent", "hardvs", "default"])
@@ -50,4 +50,4 @@ def test_recipes_for_the_paper_have_the_adapters_and_the_shift_of_its_release(na
 def test_the_senses_that_move_are_those_that_the_model_looks_at(
     settings: ModelSettings, moving: tuple[str, ...]
 ) -> None:
-    assert moving_senses(settings) == moving
+    assert settings.moving == moving

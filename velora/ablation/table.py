@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from eventkit.errors import DamageError
 from velora.ablation.grid import REFERENCE
-from velora.scores import Report, both_tails
+from velora.scores import Report, compared
 
 _COLUMNS = (
     "ablation",
@@ -66,7 +66,7 @@ def read_result(run: Path, *, name: str, title: str, seed: int, full: Path | Non
         report = msgspec.json.decode((run / "result.json").read_bytes(), type=Report)
         parts = json.loads((run / "parameters.json").read_bytes())
         epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        compared = _compared(verdicts(full), verdicts(run)) if full else {}
+        test = compared(verdicts(full), verdicts(run)) if full else None
     except (OSError, ValueError, KeyError, msgspec.MsgspecError) as error:
         msg = f"{run} is no finished run ({error}); remove it and run the same command again"
         raise DamageError(msg) from error
@@ -85,7 +85,9 @@ def read_result(run: Path, *, name: str, title: str, seed: int, full: Path | Non
         top1_error=first.top1_error,
         low=first.top1_interval[0],
         high=first.top1_interval[1],
-        **compared,
+        only_full=test and test.only_first,
+        only_this=test and test.only_second,
+        p_value=test and test.p_value,
     )
 
 
@@ -93,15 +95,6 @@ def verdicts(run: Path) -> dict[str, bool]:
     """Return which clips of the test split a run gets right, by key."""
     with (run / "predictions.csv").open(newline="") as file:
         return {row["key"]: row["correct"] == "1" for row in csv.DictReader(file)}
-
-
-def _compared(full: Mapping[str, bool], own: Mapping[str, bool]) -> dict[str, object]:
-    """McNemar's exact test over the clips that both runs have."""
-    shared = full.keys() & own.keys()
-    only_full = sum(full[key] and not own[key] for key in shared)
-    only_this = sum(own[key] and not full[key] for key in shared)
-    p_value = both_tails(only_full, only_this)
-    return {"only_full": only_full, "only_this": only_this, "p_value": p_value}
 
 
 def as_markdown(results: Sequence[Result], *, heading: str) -> str:
