@@ -187,11 +187,12 @@ def evaluate(
             reporter.close()
         if as_json:
             click.echo(msgspec.json.encode(report))
+        else:
+            echo(*report_lines(report))
+        if found is not None:
+            echo(*robustness_lines(found), err=as_json)
+        if as_json:
             return
-        for line in report_lines(report):
-            echo(line)
-        for line in robustness_lines(found) if found is not None else ():
-            echo(line)
         click.echo(f"written: {written}, and {written.with_suffix('.html').name} beside it")
 
 

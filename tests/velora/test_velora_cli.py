@@ -74,6 +74,9 @@ def test_an_evaluation_may_spoil_each_sense(
         top1 = f"top-1 {row['score']['top1']:.3f}"
         assert any(name in line and top1 in line for line in done.stdout.splitlines()), name
     assert len(rows) >= 6
+    as_json = run_tool(*words, "--json", cwd=tmp_path, program="velora-eval")
+    assert json.loads(as_json.stdout)["split"] == "test"
+    assert "events missing" in as_json.stderr
     (page,) = (tmp_path / "runs" / "one").glob("eval-test-*.html")
     assert page.name in done.stdout
     assert "at test time" in page.read_text()
