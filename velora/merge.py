@@ -21,7 +21,7 @@ from velora.classifier import Classifier
 from velora.fusion import FigureFusion, join_tokens, split_tokens
 from velora.lora import GroupedLoRA, GroupedLowRank
 from velora.model import VELoRA
-from velora.trunk import Trunk, join_prefixes
+from velora.trunk import Trunk, join_prefixes, low_half
 
 
 class DenseVELoRA(nn.Module):
@@ -205,11 +205,7 @@ def _plain(module: nn.Module, group: int) -> nn.Module:
 
 
 def _low_half(trunk: Trunk, group: int) -> Trunk:
-    half = copy.deepcopy(trunk, {id(p): p for p in trunk.parameters()})
-    for i in range(1, half.num_high + 1):
-        half.vit.blocks[-i] = nn.Identity()
-    half.vit.norm = half.vit.fc_norm = nn.Identity()
-    plain = _plain(half, group)
+    plain = _plain(low_half(trunk, shared=True), group)
     assert isinstance(plain, Trunk)
     return plain
 

@@ -11,8 +11,6 @@ block, with an adapter of its own, learns to reconstruct each sense from the oth
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +20,7 @@ from velora.frames import FramePooling, Frames, difference_frames, frame_mean, i
 from velora.fusion import FigureFusion, JointFusion
 from velora.lora import Adapter, GroupedLowRank, RowGroups, add_lora
 from velora.settings import LoraSettings, ModelSettings
-from velora.trunk import Trunk, twin
+from velora.trunk import Trunk, low_half, twin
 
 
 class VELoRA(Classifier):
@@ -56,7 +54,7 @@ class VELoRA(Classifier):
         self.trunk = trunk
         # Copies come before the adapters, so that they are of the trunk and no more.
         self.towers = nn.ModuleList(
-            _low_half(trunk) for _ in self.streams[1:] if settings.trunks == "separate"
+            low_half(trunk, shared=False) for _ in self.streams[1:] if settings.trunks == "separate"
         )
         self.rec: nn.Module | None = None
         if settings.rec_weight > 0 and len(self.senses) == 2 and settings.tuning != "probe":
@@ -224,15 +222,6 @@ class VELoRA(Classifier):
         """Let ``torch.compile`` make the blocks of the trunk faster, in place."""
         for block in (*self.trunk.low, *self.trunk.high):
             block.compile(dynamic=True)
-
-
-def _low_half(trunk: Trunk) -> Trunk:
-    """A copy of the trunk without what only the high blocks need."""
-    half = copy.deepcopy(trunk)
-    for i in range(1, half.num_high + 1):
-        half.vit.blocks[-i] = nn.Identity()
-    half.vit.norm = half.vit.fc_norm = nn.Identity()
-    return half
 
 
 def _plain_norm(x: Tensor) -> Tensor:

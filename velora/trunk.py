@@ -127,3 +127,12 @@ def join_prefixes(block: nn.Module, num_prefix: int) -> None:
 def twin(block: nn.Module, *, shared: bool) -> nn.Module:
     """Copy a block; a ``shared`` copy holds the tensors of the original, which are frozen."""
     return copy.deepcopy(block, {id(p): p for p in block.parameters()} if shared else {})
+
+
+def low_half(trunk: Trunk, *, shared: bool) -> Trunk:
+    """Copy a trunk without what only its high blocks need; see `twin` for ``shared``."""
+    half = copy.deepcopy(trunk, {id(p): p for p in trunk.parameters()} if shared else {})
+    for i in range(1, half.num_high + 1):
+        half.vit.blocks[-i] = nn.Identity()
+    half.vit.norm = half.vit.fc_norm = nn.Identity()
+    return half
