@@ -7,13 +7,13 @@ import io
 import json
 import shlex
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from convert_helpers import convert, shard
 from named_miniatures import asldvs
+from page_helpers import Page
 from PIL import Image
 from pipelines_helpers import write_recording
 
@@ -30,44 +30,8 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 MOST_BYTES = 2_000_000
 
 
-class Page(HTMLParser):
-    """Elements, tables and text of a page; refuses tags that do not match."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: list[list[list[str]]] = []
-        self.text: list[str] = []
-        self._open: list[str] = []
-        self.feed(path.read_text("utf-8"))
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag in ("img", "meta"):
-            return
-        self._open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_endtag(self, tag) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data) -> None:
-        if self._open and self._open[-1] != "style":
-            self.text.append(data)
-        if "td" in self._open or "th" in self._open:
-            self.tables[-1][-1][-1] += data
-
-    def table(self, head: str) -> dict[str, list[str]]:
-        """Return the rows of the table whose first column has this head, by their first cell."""
-        rows = next(table for table in self.tables if table[0][0] == head)
-        return {row[0]: row[1:] for row in rows[1:]}
+def page_of(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text("utf-8"))
 
 
 def number(text: str) -> int:
@@ -76,7 +40,7 @@ def number(text: str) -> int:
 
 def report(folder: Path) -> Page:
     write_report(folder, folder / "report.html")
-    return Page(folder / "report.html")
+    return page_of(folder)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +217,7 @@ def test_a_page_on_a_very_large_set_stays_small(folder: Path, tmp_path: Path) ->
     size = write_report(store, tmp_path / "report.html")
 
     assert size + SHOWN * len(_card(noise, "c")) < MOST_BYTES
-    classes = Page(tmp_path / "report.html").table("class")
+    classes = page_of(tmp_path).table("class")
     assert len(classes) == 31
     assert sum(number(row[-1]) for row in classes.values()) == 1000 * 1001 // 2
 
@@ -268,7 +232,7 @@ def test_the_command_reports_on_the_shards_it_finds(folder: Path, tool) -> None:
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("shards/report.html: ")
-    assert "RGB-Event clips: shards" in "".join(Page(folder / "shards" / "report.html").text)
+    assert "RGB-Event clips: shards" in "".join(page_of(folder / "shards").text)
 
 
 @pytest.mark.parametrize("kind", ["store", "shards"])
