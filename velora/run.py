@@ -35,7 +35,13 @@ from velora.loaders import check_settings, filled_splits, make_loader
 from velora.options import TrainOptions as TrainOptions
 from velora.parallel import Ranks, joined
 from velora.parameters import parameter_table
-from velora.precision import autocast, deterministic, lower_frozen_weights, uses_bf16
+from velora.precision import (
+    autocast,
+    deterministic,
+    lower_frozen_weights,
+    plain_attention_,
+    uses_bf16,
+)
 from velora.progress import PlainReporter, Reporter
 from velora.report.records import write_page, write_tables
 from velora.scores import Evaluation, Report
@@ -161,6 +167,8 @@ def _fit(
     reporter.parameters(parameter_table(model))
     if bf16:
         lower_frozen_weights(model)
+        if device.type == "cpu":
+            plain_attention_(model)
     model.checkpointing = options.checkpointing
     with compiled(model, wanted=options.compile):
         trainer = Trainer(
