@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velora.ablation.table import verdicts
-from velora.accuracy import accuracy
-from velora.scores import compared
+from velora.scoring.accuracy import accuracy
+from velora.scoring.mcnemar import compared
 
 FOLDS = 5
 BINS = 3

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from velora_variants import PeftCopies, ReleasedLoop, frames_of, streams_of
 
-from velora.backbone import build_trunk
-from velora.classifier import Output
-from velora.model import VELoRA
+from velora.model.backbone import build_trunk
+from velora.model.classifier import Output
+from velora.model.paper import VELoRA
 from velora.settings import LoraSettings, ModelSettings
 
 CLASSES = 114

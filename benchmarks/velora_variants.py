@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from velora.classifier import Output
-from velora.frames import Frames
-from velora.trunk import Trunk
+from velora.frames.frames import Frames
+from velora.model.classifier import Output
+from velora.model.trunk import Trunk
 
 STREAMS = ("rgb", "event", "diff")
 

@@ -22,8 +22,8 @@ from eventkit import Events
 from eventkit.clip_settings import ClipSettings
 from eventkit.render.canvas import resized
 from eventkit.representations.clip import clip_windows
+from velora.frames.pictures import resize
 from velora.inputs import EventInput, resolve
-from velora.pictures import resize
 
 PAGE = DOCS / "event-inputs.md"
 PAIRS = RECORDING.parents[1] / "nmnist_pairs.zip"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from velora.inference import load as load
+    from velora.inference.predictor import load as load
 
 __all__ = ["load"]
 
@@ -23,6 +23,6 @@ def __getattr__(name: str) -> Any:
     if name != "load":
         msg = f"module 'velora' has no attribute {name!r}"
         raise AttributeError(msg)
-    from velora.inference import load
+    from velora.inference.predictor import load
 
     return load

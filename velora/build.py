@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from eventkit.errors import SettingsError
-from velora.backbone import TrunkSource, build_trunk
-from velora.classifier import Classifier
 from velora.compat import build_compat
-from velora.model import VELoRA
+from velora.model.backbone import TrunkSource, build_trunk
+from velora.model.classifier import Classifier
+from velora.model.paper import VELoRA
 from velora.settings import Settings
 
 

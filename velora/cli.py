@@ -100,14 +100,14 @@ def train(
         check_installed(_LIBRARIES, extra="velora", purpose="velora-train")
         # torch and timm take seconds to import; --help should not wait for them.
         if devices > 1 and "RANK" not in os.environ:
-            from velora.launch import launch
+            from velora.training.launch import launch
 
             program = [sys.executable, "-c", "from velora.cli import train; train()"]
             sys.exit(launch([*program, *sys.argv[1:]], processes=devices))
         from velora import run as runs
         from velora.config import load_settings, parse_assignments
-        from velora.progress import make_reporter
         from velora.report.text import report_lines
+        from velora.training.progress import make_reporter
 
         overrides = parse_assignments(assignments) | _overrides(flags, weights, random_trunk)
         short, settings = load_settings(recipe, overrides)
@@ -167,8 +167,8 @@ def evaluate(
         import msgspec
 
         from velora.evaluate_run import evaluate_run
-        from velora.progress import make_reporter
         from velora.report.text import report_lines, robustness_lines
+        from velora.training.progress import make_reporter
 
         reporter = make_reporter(sys.stderr if as_json else sys.stdout)
         try:
@@ -236,7 +236,7 @@ def _out_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        from velora.memory import is_out_of_memory
+        from velora.training.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -7,19 +7,19 @@ from pathlib import Path
 from eventkit.errors import MissingDataError
 from eventkit.shards import ShardSet
 from velora.build import choose_device
-from velora.checkpoint import RunFolder
 from velora.data import check_fits, check_labels, describe
-from velora.evaluate import evaluate_views
-from velora.loaders import filled_splits, make_loader
 from velora.opening import open_run
-from velora.options import TrainOptions
-from velora.parameters import parameter_table
-from velora.precision import autocast, uses_bf16
-from velora.progress import Reporter
 from velora.report.records import robustness_name, write_page, write_tables
-from velora.robustness import Robustness, robustness
 from velora.run import RANDOM_TRUNK_WARNING, checking
-from velora.scores import Report
+from velora.scoring.evaluate import evaluate_views
+from velora.scoring.robustness import Robustness, robustness
+from velora.scoring.scores import Report
+from velora.training.checkpoint import RunFolder
+from velora.training.loaders import filled_splits, make_loader
+from velora.training.options import TrainOptions
+from velora.training.parameters import parameter_table
+from velora.training.precision import autocast, uses_bf16
+from velora.training.progress import Reporter
 
 
 def evaluate_run(

@@ -10,9 +10,9 @@ import torch
 
 from eventkit.errors import SettingsError
 from velora.build import build_model
-from velora.checkpoint import RunFacts, RunFolder
-from velora.classifier import Classifier
+from velora.model.classifier import Classifier
 from velora.settings import Settings
+from velora.training.checkpoint import RunFacts, RunFolder
 
 
 class OpenedRun(NamedTuple):

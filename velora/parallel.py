@@ -30,7 +30,7 @@ PEER_LOST = 75
 """Exit code of a process that ends because another one did."""
 
 QUIET_PEERS = "VELORA_QUIET_PEERS"
-"""Set by `velora.launch`, which shows the message of the process that ended first."""
+"""Set by `velora.training.launch`, which shows the message of the process that ended first."""
 
 # Longer than the slowest epoch's evaluation may keep one process waiting for another; a process
 # that died is noticed at once by its closed connection, or by torchrun.

@@ -18,11 +18,7 @@ import torch
 
 from eventkit.errors import DamageError, MissingDataError
 from eventkit.shards import ShardSet
-from velora.adapters import holds_adapters, write_adapters
 from velora.build import build_model, choose_device
-from velora.checkpoint import RunFacts, RunFolder, TrunkFacts
-from velora.classifier import Classifier, kept_parameters
-from velora.compiling import compiled
 from velora.config import settings_hash
 from velora.data import (
     ClipLoader,
@@ -30,23 +26,27 @@ from velora.data import (
     check_splits,
     describe,
 )
-from velora.evaluate import evaluate_views
-from velora.loaders import check_settings, filled_splits, make_loader
-from velora.options import TrainOptions as TrainOptions
+from velora.files.adapters import holds_adapters, write_adapters
+from velora.model.classifier import Classifier, kept_parameters
 from velora.parallel import Ranks, joined
-from velora.parameters import parameter_table
-from velora.precision import (
+from velora.report.records import write_page, write_tables
+from velora.scoring.evaluate import evaluate_views
+from velora.scoring.scores import Evaluation, Report
+from velora.settings import Settings
+from velora.training.checkpoint import RunFacts, RunFolder, TrunkFacts
+from velora.training.compiling import compiled
+from velora.training.loaders import check_settings, filled_splits, make_loader
+from velora.training.options import TrainOptions as TrainOptions
+from velora.training.parameters import parameter_table
+from velora.training.precision import (
     autocast,
     deterministic,
     lower_frozen_weights,
     plain_attention_,
     uses_bf16,
 )
-from velora.progress import PlainReporter, Reporter
-from velora.report.records import write_page, write_tables
-from velora.scores import Evaluation, Report
-from velora.settings import Settings
-from velora.trainer import Trainer
+from velora.training.progress import PlainReporter, Reporter
+from velora.training.trainer import Trainer
 
 RANDOM_TRUNK_WARNING = (
     "WARNING: the trunk is RANDOM (--random-trunk): nothing was pretrained, so the accuracies say "

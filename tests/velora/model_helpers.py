@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from velora_helpers import TINY
 
-from velora.backbone import build_trunk
-from velora.frames import Frames
-from velora.lora import GroupedLoRA, GroupedLowRank
-from velora.model import VELoRA
+from velora.frames.frames import Frames
+from velora.model.backbone import build_trunk
+from velora.model.lora import GroupedLoRA, GroupedLowRank
+from velora.model.paper import VELoRA
 from velora.settings import LoraSettings, ModelSettings
 
 SIZE, PATCH, DEPTH, WIDTH, RANK, ALPHA = 32, 16, 3, 48, 4, 8.0

@@ -10,15 +10,15 @@ import torch
 
 from eventkit.shards import ShardSet
 from velora.build import build_model
-from velora.checkpoint import RunFolder, kept_tensors
-from velora.clip_frames import clip_frames
 from velora.config import load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
-from velora.frames import Frames
-from velora.options import SAVE_EVERY_S
+from velora.data.clip_frames import clip_frames
+from velora.frames.frames import Frames
 from velora.parallel import joined
-from velora.progress import PlainReporter, Step
-from velora.trainer import Trainer
+from velora.training.checkpoint import RunFolder, kept_tensors
+from velora.training.options import SAVE_EVERY_S
+from velora.training.progress import PlainReporter, Step
+from velora.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

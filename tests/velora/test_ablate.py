@@ -13,7 +13,7 @@ from eventkit.errors import SettingsError
 from velora.ablation.grid import REFERENCE, choose, read_grid, value_of
 from velora.ablation.table import verdicts
 from velora.config import load_settings, parse_assignments
-from velora.scores import both_tails
+from velora.scoring.mcnemar import both_tails
 from velora.tools.ablate import _words
 
 ROWS = "full,linear-probe,rank-1,frames-16"

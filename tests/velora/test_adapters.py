@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from eventkit.errors import DamageError, MissingDataError, SettingsError
-from velora.adapters import (
+from velora.files.adapters import (
     adapter_files,
     adapter_folders,
     load_adapters,
     needs_separate_bias,
     write_adapters,
 )
-from velora.backbone import build_trunk, timm
-from velora.lora import GroupedLowRank
-from velora.model import VELoRA
+from velora.model.backbone import build_trunk, timm
+from velora.model.lora import GroupedLowRank
+from velora.model.paper import VELoRA
+from velora.model.trunk import join_prefixes
 from velora.settings import LoraSettings, ModelSettings
-from velora.trunk import join_prefixes
 
 SMALL = {"depth": 3, "embed_dim": 48, "num_heads": 3}
 NAMES = {

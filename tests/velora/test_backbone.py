@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from velora_helpers import SHARED, TINY
 
 from eventkit.errors import EventKitError, SettingsError
-from velora.backbone import build_trunk
+from velora.model.backbone import build_trunk
 
 WEIGHTS = SHARED / "weights" / "vit_small_patch14_dinov2_imgfocus_fp16.safetensors"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"no {WEIGHTS}")
@@ -133,7 +133,8 @@ def test_without_weights_nothing_random_is_built_and_the_message_says_how_to_get
     tmp_path: Path,
 ) -> None:
     code = (
-        "from velora.backbone import build_trunk\nbuild_trunk('vit_tiny_patch16_224', num_high=2)\n"
+        "from velora.model.backbone import build_trunk\n"
+        "build_trunk('vit_tiny_patch16_224', num_high=2)\n"
     )
     root = str(Path(__file__).resolve().parents[2])
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": root}

@@ -21,12 +21,12 @@ from model_helpers import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from velora.classifier import kept_parameters
 from velora.config import parse_settings
-from velora.frames import FramePooling, Frames, difference_frames
-from velora.model import VELoRA
-from velora.parameters import parameter_table
+from velora.frames.frames import FramePooling, Frames, difference_frames
+from velora.model.classifier import kept_parameters
+from velora.model.paper import VELoRA
 from velora.settings import ModelSettings
+from velora.training.parameters import parameter_table
 
 CLIPS = {"rgb": random_clips(2, 3, seed=1), "event": random_clips(2, 3, seed=2)}
 BATCH = {name: frames_of(clips, 3) for name, clips in CLIPS.items()}

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from test_compat_model import CLASSES, tiny_settings
 
 from eventkit.errors import SettingsError
-from velora.backbone import timm
 from velora.compat import CompatVELoRA, build_compat
+from velora.model.backbone import timm
 
 
 def test_the_same_settings_give_the_same_start_and_the_projection_counts_for_the_trunk() -> None:

@@ -14,9 +14,9 @@ from eventkit.errors import EventKitError
 from velora.compat import CompatVELoRA, build_compat, release_state
 from velora.compat.keys import TOWERS, head_places, tower_places
 from velora.config import parse_settings
-from velora.frames import Frames
-from velora.losses import loss_terms
+from velora.frames.frames import Frames
 from velora.settings import Settings
+from velora.training.losses import loss_terms
 
 TINY_CLIP = {
     "mode": "compat",

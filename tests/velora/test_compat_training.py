@@ -9,12 +9,12 @@ import torch
 from test_compat_model import RANK, tiny_settings
 
 from eventkit.shards import ShardSet
-from velora.checkpoint import RunFolder
 from velora.compat import build_compat
 from velora.data import ClipDataset, ClipLoader, describe
-from velora.parameters import parameter_table
-from velora.progress import PlainReporter
-from velora.trainer import Trainer
+from velora.training.checkpoint import RunFolder
+from velora.training.parameters import parameter_table
+from velora.training.progress import PlainReporter
+from velora.training.trainer import Trainer
 
 
 class Records(PlainReporter):

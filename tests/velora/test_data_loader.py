@@ -286,4 +286,10 @@ def test_the_data_side_loads_neither_the_model_nor_the_pipelines() -> None:
 
     loaded = set(done.stdout.split())
     assert "velora.data.loader" in loaded
-    assert not loaded & {"timm", "velora.model", "velora.backbone", "pipelines", "webdataset"}
+    assert not loaded & {
+        "timm",
+        "velora.model.paper",
+        "velora.model.backbone",
+        "pipelines",
+        "webdataset",
+    }

@@ -14,11 +14,11 @@ from test_scores import guesses
 from velora_helpers import make_sample, write_shards
 
 from eventkit.shards import ShardSet
-from velora.evaluate import recordings_of
-from velora.predictions import Predictions
 from velora.report.tables import confusion_csv, predictions_csv
 from velora.report.text import report_lines
-from velora.scores import Report, confusion_matrix, score
+from velora.scoring.evaluate import recordings_of
+from velora.scoring.predictions import Predictions
+from velora.scoring.scores import Report, confusion_matrix, score
 
 
 def report(

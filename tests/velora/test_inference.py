@@ -23,12 +23,12 @@ from eventkit.recording import Chunk, Recording
 from eventkit.samples import decode_images
 from eventkit.shards import ShardSet
 from velora.build import build_model
-from velora.checkpoint import RunFolder
 from velora.data import ClipDataset, ClipLoader
-from velora.inference import BATCH_CLIPS, Predictor
-from velora.model_clips import clip_settings
-from velora.prediction import Prediction
-from velora.predictions import predict
+from velora.inference.model_clips import clip_settings
+from velora.inference.predictor import BATCH_CLIPS, Predictor
+from velora.scoring.prediction import Prediction
+from velora.scoring.predictions import predict
+from velora.training.checkpoint import RunFolder
 
 
 @pytest.fixture(scope="module")

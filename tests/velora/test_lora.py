@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from eventkit.errors import SettingsError
-from velora.lora import Adapter, GroupedLoRA, RowGroups, add_lora
+from velora.model.lora import Adapter, GroupedLoRA, RowGroups, add_lora
 
 
 class PlainLoRA(nn.Module):

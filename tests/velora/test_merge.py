@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from eventkit.errors import SettingsError
-from velora.backbone import build_trunk, timm
-from velora.frames import Frames
-from velora.lora import GroupedLowRank
-from velora.merge import DenseVELoRA
-from velora.model import VELoRA
+from velora.files.merge import DenseVELoRA
+from velora.frames.frames import Frames
+from velora.model.backbone import build_trunk, timm
+from velora.model.lora import GroupedLowRank
+from velora.model.paper import VELoRA
 from velora.settings import LoraSettings, ModelSettings
 
 SMALL = {"depth": 3, "embed_dim": 48, "num_heads": 3}

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from velora_helpers import make_sample, write_shards
 
 from eventkit.shards import ShardSet
-from velora.clip_frames import clip_frames
 from velora.data import Batch, ClipDataset, ClipLoader, describe
+from velora.data.clip_frames import clip_frames
 from velora.data.sampling import balanced_order, occurrences
-from velora.frames import Frames, difference_frames
-from velora.mixup import draw_share, mix_frames
+from velora.frames.frames import Frames, difference_frames
+from velora.frames.mixup import draw_share, mix_frames
 from velora.parallel import Ranks
 from velora.settings import DataSettings
 

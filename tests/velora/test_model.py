@@ -22,13 +22,13 @@ from torch.nn import functional as F
 from velora_helpers import TINY
 
 from eventkit.differences import frame_difference
-from velora.backbone import build_trunk
-from velora.frames import Frames, difference_frames
-from velora.lora import Adapter, GroupedLoRA
-from velora.losses import loss_terms
-from velora.model import VELoRA
-from velora.parameters import parameter_table
-from velora.pictures import rgb_pictures
+from velora.frames.frames import Frames, difference_frames
+from velora.frames.pictures import rgb_pictures
+from velora.model.backbone import build_trunk
+from velora.model.lora import Adapter, GroupedLoRA
+from velora.model.paper import VELoRA
+from velora.training.losses import loss_terms
+from velora.training.parameters import parameter_table
 
 
 def by_the_equations(

@@ -10,8 +10,8 @@ import torch
 
 from velora.build import build_model
 from velora.config import load_settings
-from velora.optim import lr_factor, make_optimizer, set_rate
 from velora.settings import Settings
+from velora.training.optim import lr_factor, make_optimizer, set_rate
 
 CPU = torch.device("cpu")
 

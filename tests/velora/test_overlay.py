@@ -7,9 +7,9 @@ import torch
 from model_helpers import frames_of, make_model, random_clips, wake
 from torch import Tensor, nn
 
-from velora.classifier import Classifier, Output
-from velora.frames import Frames
-from velora.overlay import CELLS, saliency
+from velora.frames.frames import Frames
+from velora.model.classifier import Classifier, Output
+from velora.scoring.overlay import CELLS, saliency
 
 SIDE = 56
 

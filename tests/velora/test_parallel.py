@@ -23,17 +23,17 @@ from velora_helpers import TINY_RECIPE, make_sample, write_shards
 from eventkit.errors import SettingsError
 from velora.config import load_settings
 from velora.parallel import Ranks
-from velora.progress import PlainReporter
 from velora.run import TrainOptions, train
-from velora.states import state_paths
-from velora.step_log import read_steps
+from velora.training.progress import PlainReporter
+from velora.training.states import state_paths
+from velora.training.step_log import read_steps
 
 CPU = torch.device("cpu")
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LAUNCH = """
 import sys
-from velora.launch import launch
+from velora.training.launch import launch
 processes, *command = sys.argv[1:]
 sys.exit(launch([sys.executable, *command], processes=int(processes)))
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from velora.pictures import resize, rgb_pictures
+from velora.frames.pictures import resize, rgb_pictures
 
 
 def test_gray_becomes_three_equal_channels_in_zero_to_one() -> None:

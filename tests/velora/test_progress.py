@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from velora.progress import (
+from velora.training.progress import (
     LiveReporter,
     ParameterRow,
     PlainReporter,

@@ -12,10 +12,10 @@ from model_helpers import ALPHA, RANK, WIDTH, frames_of, make_model, random_clip
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from velora.classifier import Output
-from velora.frames import Frames
-from velora.lora import GroupedLoRA
-from velora.model import VELoRA
+from velora.frames.frames import Frames
+from velora.model.classifier import Output
+from velora.model.lora import GroupedLoRA
+from velora.model.paper import VELoRA
 
 peft = pytest.importorskip("peft", reason="PEFT is the oracle")
 

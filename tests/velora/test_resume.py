@@ -19,10 +19,10 @@ import torch
 
 from eventkit.errors import DamageError, SettingsError
 from velora.config import load_settings
-from velora.progress import PlainReporter, Step
 from velora.run import TrainOptions, train
-from velora.states import load_state, save_state, state_paths
-from velora.step_log import StepLog, read_steps
+from velora.training.progress import PlainReporter, Step
+from velora.training.states import load_state, save_state, state_paths
+from velora.training.step_log import StepLog, read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 # Everything that is random or has a state of its own.
@@ -196,7 +196,7 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from velora.config import load_settings
-from velora.progress import PlainReporter
+from velora.training.progress import PlainReporter
 from velora.run import TrainOptions, train
 recipe, shards, out, changes = sys.argv[1:]
 options = TrainOptions(

@@ -15,11 +15,11 @@ from torch import nn
 
 from eventkit.errors import SettingsError
 from eventkit.shards import ShardSet
-from velora.classifier import Classifier, Output
 from velora.data import Clip, ClipDataset, ClipLoader, describe
-from velora.frames import Frames
+from velora.frames.frames import Frames
 from velora.inputs import Content, content_of
-from velora.robustness import DISTURBANCES, Robustness, disturbed, robustness
+from velora.model.classifier import Classifier, Output
+from velora.scoring.robustness import DISTURBANCES, Robustness, disturbed, robustness
 
 COUNTS = content_of("counts:eventkit,dtype=u1")
 BY_NAME = {one.name: one for one in DISTURBANCES}

@@ -16,15 +16,8 @@ from run_helpers import trained
 
 from eventkit.errors import DamageError
 from eventkit.shards import ShardSet
-from velora.accuracy import accuracy
-from velora.checkpoint import RunFolder
 from velora.data import ClipLoader
-from velora.evaluate import evaluate_views
-from velora.loaders import make_loader
 from velora.opening import OpenedRun, open_run
-from velora.options import TrainOptions
-from velora.parameters import parameter_table
-from velora.predictions import Predictions
 from velora.report.charts import Line, curves, round_ticks, share_bar
 from velora.report.classes import MOST_SHOWN, by_class
 from velora.report.clips import heated, telling, verdicts
@@ -32,8 +25,15 @@ from velora.report.confusion import MOST_NUMBERED
 from velora.report.confusion import confusion as confusion_of
 from velora.report.records import read_robustness, robustness_name, write_page, write_tables
 from velora.report.words import p_value, percent
-from velora.robustness import robustness
-from velora.scores import Evaluation, Report, confusion_matrix, score
+from velora.scoring.accuracy import accuracy
+from velora.scoring.evaluate import evaluate_views
+from velora.scoring.predictions import Predictions
+from velora.scoring.robustness import robustness
+from velora.scoring.scores import Evaluation, Report, confusion_matrix, score
+from velora.training.checkpoint import RunFolder
+from velora.training.loaders import make_loader
+from velora.training.options import TrainOptions
+from velora.training.parameters import parameter_table
 
 CPU = torch.device("cpu")
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventkit.errors import SettingsError
-from velora.accuracy import accuracy, binomial_error, wilson_interval
-from velora.predictions import Predictions
-from velora.scores import (
+from velora.scoring.accuracy import accuracy, binomial_error, wilson_interval
+from velora.scoring.mcnemar import mcnemar
+from velora.scoring.predictions import Predictions
+from velora.scoring.scores import (
     by_recording,
     calibration_error,
     class_accuracies,
     confusion_matrix,
-    mcnemar,
     mean_class_accuracy,
     reliability,
     restricted,

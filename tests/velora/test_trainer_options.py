@@ -16,16 +16,16 @@ from torch import nn
 
 from eventkit.shards import ShardSet
 from velora.build import build_model
-from velora.checkpoint import RunFolder, kept_tensors
-from velora.clip_frames import clip_frames
 from velora.config import load_settings
 from velora.data import ClipDataset, ClipLoader, describe
-from velora.ema import MovingAverage
-from velora.memory import largest_that_fits
-from velora.precision import autocast, deterministic, lower_frozen_weights
-from velora.progress import PlainReporter, Step
+from velora.data.clip_frames import clip_frames
 from velora.run import TrainOptions, train
-from velora.step_log import read_steps
+from velora.training.checkpoint import RunFolder, kept_tensors
+from velora.training.ema import MovingAverage
+from velora.training.memory import largest_that_fits
+from velora.training.precision import autocast, deterministic, lower_frozen_weights
+from velora.training.progress import PlainReporter, Step
+from velora.training.step_log import read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -267,7 +267,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from velora.cli import train
-import velora.run, velora.evaluate
+import velora.run, velora.scoring.evaluate
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 limit = used + int(sys.argv.pop(1)) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -312,7 +312,7 @@ from pathlib import Path
 import torch._inductor.config as inductor
 from eventkit.cli.run import exit_codes
 from velora.config import load_settings
-from velora.progress import PlainReporter
+from velora.training.progress import PlainReporter
 from velora.run import TrainOptions, train
 inductor.cpp.cxx = ("/nonexistent/g++",)
 inductor.fx_graph_cache = False

@@ -13,16 +13,16 @@ from velora_helpers import make_sample, write_shards
 
 from eventkit.shards import ShardSet
 from velora.build import build_model
-from velora.clip_frames import clip_frames
 from velora.config import load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
-from velora.ema import MovingAverage
-from velora.frames import Frames
-from velora.losses import balanced_weights
-from velora.optim import make_optimizer
+from velora.data.clip_frames import clip_frames
+from velora.frames.frames import Frames
 from velora.parallel import ALONE
 from velora.settings import Settings
-from velora.update import Outcome, Updater
+from velora.training.ema import MovingAverage
+from velora.training.losses import balanced_weights
+from velora.training.optim import make_optimizer
+from velora.training.update import Outcome, Updater
 
 CPU = torch.device("cpu")
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])

@@ -13,16 +13,16 @@ import torch
 from eventkit.errors import DamageError, EventKitError, LockedError
 from eventkit.shards import ShardSet
 from velora.build import build_model
-from velora.checkpoint import RunFolder, kept_tensors
 from velora.config import load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
 from velora.evaluate_run import evaluate_run
-from velora.progress import PlainReporter
 from velora.run import TrainOptions, train
 from velora.settings import Settings
-from velora.states import state_paths
-from velora.trainer import Trainer
-from velora.update import NonFiniteError
+from velora.training.checkpoint import RunFolder, kept_tensors
+from velora.training.progress import PlainReporter
+from velora.training.states import state_paths
+from velora.training.trainer import Trainer
+from velora.training.update import NonFiniteError
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ import importlib.resources
 import pytest
 
 from velora.config import load_settings, recipe_names
-from velora.loaders import check_settings
 from velora.settings import ModelSettings
+from velora.training.loaders import check_settings
 
 
 def test_the_sets_of_the_paper_and_of_this_project_have_recipes() -> None:

@@ -14,14 +14,14 @@ from eventkit.differences import frame_difference
 from eventkit.errors import EventKitError
 from eventkit.samples import Sample, decode_images
 from eventkit.shards import ShardSet
-from velora.clip_frames import clip_frames
 from velora.config import load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
-from velora.frames import Frames, difference_frames
-from velora.progress import PlainReporter
+from velora.data.clip_frames import clip_frames
+from velora.frames.frames import Frames, difference_frames
 from velora.run import TrainOptions, train
 from velora.settings import DataSettings
-from velora.step_log import read_steps
+from velora.training.progress import PlainReporter
+from velora.training.step_log import read_steps
 
 CPU = torch.device("cpu")
 SIDE = 32  # of the model's pictures too, so that nothing is resized

@@ -11,10 +11,10 @@ import torch
 from velora_helpers import make_sample, write_shards
 
 from eventkit.shards import ShardSet
-from velora.augment import UNCHANGED, Change, crop, draw_change, recolor, shift
-from velora.clip_frames import clip_frames
 from velora.data import Batch, Clip, ClipDataset, ClipLoader, describe, make_batch
-from velora.frames import Frames, difference_frames
+from velora.data.clip_frames import clip_frames
+from velora.frames.augment import UNCHANGED, Change, crop, draw_change, recolor, shift
+from velora.frames.frames import Frames, difference_frames
 from velora.inputs import resolve
 from velora.settings import DataSettings
 

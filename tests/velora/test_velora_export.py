@@ -22,12 +22,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from test_merge import NAMES, as_frames, make_model
 
-import velora.export
+import velora.files.export
 from eventkit.errors import DamageError, SettingsError
-from velora.adapters import load_adapters
-from velora.backbone import timm
-from velora.export import Exported, export
-from velora.model import VELoRA
+from velora.files.adapters import load_adapters
+from velora.files.export import Exported, export
+from velora.model.backbone import timm
+from velora.model.paper import VELoRA
 from velora.opening import open_run
 from velora.tools.export import main
 
@@ -166,7 +166,7 @@ def test_what_a_format_cannot_hold_is_refused(
 def test_what_computes_something_else_is_not_kept(
     model: VELoRA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(velora.export, "TOLERANCE", 0.0)
+    monkeypatch.setattr(velora.files.export, "TOLERANCE", 0.0)
 
     with pytest.raises(DamageError, match="is rounding; nothing was written"):
         export(model, tmp_path / "m", to="safetensors", frames=3, description=FACTS)
@@ -253,7 +253,7 @@ def test_a_users_mistake_is_one_sentence_and_an_exit_code(
 def test_weights_beyond_one_protobuf_lie_beside_the_graph(
     model: VELoRA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(velora.export, "_MOST_IN_ONE_FILE", 0)
+    monkeypatch.setattr(velora.files.export, "_MOST_IN_ONE_FILE", 0)
 
     exported = export(model, tmp_path / "m.onnx", to="onnx", frames=2, description=FACTS)
 

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eventkit.errors import DamageError, FormatError, MissingDataError, SettingsError
-from velora.backbone import build_trunk, timm
+from velora.files.weight_files import read_weights, write_weights
+from velora.model.backbone import build_trunk, timm
 from velora.tools.weights import main
-from velora.weight_files import read_weights, write_weights
 
 SIZES = {
     "hidden_size": 48,

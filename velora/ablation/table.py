@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from eventkit.errors import DamageError
 from velora.ablation.grid import REFERENCE
-from velora.scores import Report, compared
+from velora.scoring.mcnemar import compared
+from velora.scoring.scores import Report
 
 _COLUMNS = (
     "ablation",

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from eventkit.errors import SettingsError
-from velora.backbone import TrunkSource, build_trunk, timm
 from velora.compat.model import CompatVELoRA
 from velora.compat.towers import TARGETS
-from velora.lora import Adapter
+from velora.model.backbone import TrunkSource, build_trunk, timm
+from velora.model.lora import Adapter
+from velora.model.trunk import Trunk
 from velora.settings import LoraSettings, ModelSettings, Settings
-from velora.trunk import Trunk
 
 # Where the layouts of CLIP keep the projection of the visual tower; True where as (p, D).
 _PROJECTIONS = {"head.weight": True, "visual.proj": False, "visual.head.proj.weight": True}

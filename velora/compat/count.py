@@ -14,14 +14,14 @@ import torch
 from torch.nn import functional as F
 
 from eventkit.cli.run import exit_codes
-from velora.backbone import timm
 from velora.compat.keys import text_shapes
 from velora.compat.model import CompatVELoRA
 from velora.compat.towers import STREAMS
-from velora.frames import Frames
-from velora.lora import Adapter
+from velora.frames.frames import Frames
+from velora.model.backbone import timm
+from velora.model.lora import Adapter
+from velora.model.trunk import Trunk
 from velora.settings import CompatSettings, LoraSettings, ModelSettings
-from velora.trunk import Trunk
 
 _CLIP_SPACE = 512
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eventkit.errors import SettingsError
-from velora.backbone import timm
-from velora.classifier import Classifier, Output
 from velora.compat.towers import STREAMS, SelfAttention, TextAdapters, Towers
-from velora.frames import Frames, difference_frames, frame_mean, is_present
-from velora.lora import Adapter
+from velora.frames.frames import Frames, difference_frames, frame_mean, is_present
+from velora.model.backbone import timm
+from velora.model.classifier import Classifier, Output
+from velora.model.lora import Adapter
+from velora.model.trunk import Trunk
 from velora.settings import CompatSettings
-from velora.trunk import Trunk
 
 # Tokens that the released head reads: where a predecessor of the method had put learned tokens.
 LAST = 10

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eventkit.errors import SettingsError
-from velora.backbone import timm
-from velora.lora import Adapter, GroupedLoRA, RowGroups, add_lora
-from velora.trunk import Trunk
+from velora.model.backbone import timm
+from velora.model.lora import Adapter, GroupedLoRA, RowGroups, add_lora
+from velora.model.trunk import Trunk
 
 STREAMS = ("rgb", "event", "diff")
 # c_fc and c_proj of CLIP.

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from velora.augment import Change
 from velora.data.clips import Clip
+from velora.frames.augment import Change
 
 #: The arrays of a clip that go to the device.
 PACKED = ("rgb", "events", "diff_events", "diff_rgb")

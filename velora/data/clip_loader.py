@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eventkit.lanes import Lanes
-from velora.augment import UNCHANGED, Change, draw_change
 from velora.data.batches import Batch, make_batch
 from velora.data.clips import Clip, ClipDataset, Sense
 from velora.data.sampling import balanced_order, occurrences
-from velora.mixup import draw_partners, draw_share
+from velora.frames.augment import UNCHANGED, Change, draw_change
+from velora.frames.mixup import draw_partners, draw_share
 from velora.parallel import ALONE, Ranks
 from velora.settings import DataSettings
 

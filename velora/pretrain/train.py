@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from eventkit.atomic import committed
 from eventkit.errors import SettingsError
-from velora.precision import plain_attention_
 from velora.pretrain.images import NUM_CLASSES, Images
 from velora.pretrain.recipe import Recipe, make_vit, normalised
 from velora.pretrain.views import make_views
+from velora.training.precision import plain_attention_
 
 logger = logging.getLogger(__name__)
 

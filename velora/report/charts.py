@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eventkit.html import Markup, element, joined
-from velora.accuracy import Accuracy
 from velora.report.words import interval, number, percent
-from velora.scores import ReliabilityBin
+from velora.scoring.accuracy import Accuracy
+from velora.scoring.scores import ReliabilityBin
 
 STYLE = """
 .chart { display: grid; grid-template-columns: auto 1fr; gap: 0 .5rem; margin: .75rem 0; }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from eventkit.html import Markup, element, table
 from velora.report.charts import share_bar
 from velora.report.words import cut, number
-from velora.scores import Report
+from velora.scoring.scores import Report
 
 MOST_SHOWN = 20
 """Classes that are seen at once; more are folded away behind the hardest of these."""

@@ -16,15 +16,15 @@ from PIL import Image
 from torch import Tensor
 
 from eventkit.html import Markup, element, picture
-from velora.augment import UNCHANGED
-from velora.classifier import Classifier
-from velora.clip_frames import clip_frames
 from velora.data import ClipDataset, make_batch
-from velora.frames import Frames
-from velora.overlay import saliency
-from velora.predictions import Predictions
+from velora.data.clip_frames import clip_frames
+from velora.frames.augment import UNCHANGED
+from velora.frames.frames import Frames
+from velora.model.classifier import Classifier
 from velora.report.words import cut, percent
-from velora.scores import Evaluation
+from velora.scoring.overlay import saliency
+from velora.scoring.predictions import Predictions
+from velora.scoring.scores import Evaluation
 
 STYLE = """
 .cards { display: grid; gap: 1.25rem;

@@ -12,7 +12,7 @@ from PIL import Image
 from eventkit.html import Markup, element, picture, table
 from velora.report.text import most_confused
 from velora.report.words import cut, number, percent
-from velora.scores import Report
+from velora.scoring.scores import Report
 
 STYLE = """
 .matrix { width: auto; } .matrix th, .matrix td { padding: .15rem .4rem; text-align: right;

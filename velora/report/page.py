@@ -9,18 +9,18 @@ from typing import Any
 import torch
 
 from eventkit.html import Markup, element, page, table
-from velora.accuracy import accuracy
-from velora.checkpoint import RunFacts
-from velora.classifier import Classifier
 from velora.data import ClipDataset
-from velora.progress import ParameterRow
+from velora.model.classifier import Classifier
 from velora.report import charts, clips, confusion, setup
 from velora.report.charts import Line, curves, reliability_chart, share_bar
 from velora.report.classes import by_class, view_title
 from velora.report.words import interval, number, of, p_value, percent, with_error
-from velora.robustness import Robustness
-from velora.scores import Evaluation, Score, reliability
+from velora.scoring.accuracy import accuracy
+from velora.scoring.robustness import Robustness
+from velora.scoring.scores import Evaluation, Score, reliability
 from velora.settings import Settings
+from velora.training.checkpoint import RunFacts
+from velora.training.progress import ParameterRow
 
 _STYLE = f"""{charts.STYLE}{clips.STYLE}{confusion.STYLE}
 .totals {{ display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1.25rem 0 0; padding: 0; }}

@@ -10,14 +10,14 @@ import torch
 
 from eventkit.atomic import write_atomic
 from eventkit.errors import DamageError
-from velora.checkpoint import RunFolder
-from velora.classifier import Classifier
 from velora.data import ClipDataset
-from velora.progress import ParameterRow
+from velora.model.classifier import Classifier
 from velora.report.page import Run, run_page
 from velora.report.tables import confusion_csv, predictions_csv
-from velora.robustness import Robustness
-from velora.scores import Evaluation
+from velora.scoring.robustness import Robustness
+from velora.scoring.scores import Evaluation
+from velora.training.checkpoint import RunFolder
+from velora.training.progress import ParameterRow
 
 
 def write_tables(folder: Path, evaluation: Evaluation, *, confusion: str, predictions: str) -> None:

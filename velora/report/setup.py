@@ -9,11 +9,11 @@ import numpy as np
 
 from eventkit.html import Markup, element, table
 from eventkit.shards import ShardSet
-from velora.checkpoint import RunFacts
 from velora.data import DataSpec
-from velora.progress import ParameterRow
 from velora.report.words import cut, number, percent
 from velora.settings import Settings
+from velora.training.checkpoint import RunFacts
+from velora.training.progress import ParameterRow
 
 _SPLITS = ("train", "val", "test")
 _NEW_LINE = Markup("\n")

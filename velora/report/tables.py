@@ -7,8 +7,8 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from velora.predictions import Predictions
-from velora.scores import Report
+from velora.scoring.predictions import Predictions
+from velora.scoring.scores import Report
 
 PREDICTION_COLUMNS = (
     "key",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from velora.robustness import Robustness
-from velora.scores import Report, Score
+from velora.scoring.robustness import Robustness
+from velora.scoring.scores import Report, Score
 
 
 def report_lines(report: Report) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from velora.accuracy import Accuracy
+from velora.scoring.accuracy import Accuracy
 
 _LONGEST = 80
 

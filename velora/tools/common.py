@@ -14,7 +14,7 @@ from eventkit._optional import check_installed
 from eventkit.cli.run import exit_codes
 
 if TYPE_CHECKING:
-    from velora.kept_files import Kept
+    from velora.files.kept_files import Kept
 
 # Threads that spin while they wait for each other cost a factor of ten where the cores are shared.
 # Must be set before torch is imported.

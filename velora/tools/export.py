@@ -11,9 +11,9 @@ from eventkit.cli.text import echo
 from velora.tools.common import CONTEXT, FILE, WEIGHTS, running, told
 
 if TYPE_CHECKING:
-    from velora.checkpoint import RunFacts
-    from velora.export import Exported
+    from velora.files.export import Exported
     from velora.settings import Settings
+    from velora.training.checkpoint import RunFacts
 
 _FORMATS = ("safetensors", "onnx", "torch", "peft")
 
@@ -39,8 +39,8 @@ def main(*, run: Path, to: Any, out: Path, weights: Path | None, frames: int | N
     with running("velora-export"):
         import torch
 
-        from velora.adapters import needs_separate_bias
-        from velora.export import export
+        from velora.files.adapters import needs_separate_bias
+        from velora.files.export import export
         from velora.opening import open_run
 
         settings, facts, model, _ = open_run(run, weights=weights, device=torch.device("cpu"))
@@ -80,7 +80,7 @@ def _description(
 
 
 def _lines(exported: Exported, to: str) -> list[str]:
-    from velora.export import OPSET
+    from velora.files.export import OPSET
 
     lines = []
     if exported.difference is not None:

@@ -17,8 +17,8 @@ from eventkit.errors import SettingsError
 from velora.tools.common import CONTEXT, FILE, WEIGHTS, running
 
 if TYPE_CHECKING:
-    from velora.inference import Predictor
-    from velora.prediction import Prediction
+    from velora.inference.predictor import Predictor
+    from velora.scoring.prediction import Prediction
 
 _SPOKEN = {"rgb": "RGB", "event": "events"}
 
@@ -62,7 +62,7 @@ def main(
         msg = "--json and --csv exclude each other"
         raise click.UsageError(msg)
     with running("velora-predict"):
-        from velora.inference import load, senses_of
+        from velora.inference.predictor import load, senses_of
 
         model = load(run, weights=weights, device=device)
         window_us = None if window_ms is None else round(window_ms * 1000)

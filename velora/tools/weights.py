@@ -14,7 +14,7 @@ from eventkit.errors import SettingsError
 from velora.tools.common import CONTEXT, FILE, running, told
 
 if TYPE_CHECKING:
-    from velora.weight_files import Weights
+    from velora.files.weight_files import Weights
 
 _FILE = click.argument("file", type=FILE)
 _BACKBONE = click.option("--backbone", required=True, metavar="NAME", help="A timm name.")
@@ -45,7 +45,7 @@ def import_(*, file: Path, backbone: str, assignments: tuple[str, ...], out: Pat
     or timm. Every tensor is used, or named as not used with the reason.
     """
     with running("velora-weights"):
-        from velora.weight_files import write_weights
+        from velora.files.weight_files import write_weights
 
         weights = _read(file, backbone, assignments)
         kept = write_weights(weights, out or Path(f"{backbone}.safetensors"))
@@ -65,7 +65,7 @@ def check(*, file: Path, backbone: str, assignments: tuple[str, ...]) -> None:
 
 
 def _read(file: Path, backbone: str, assignments: tuple[str, ...]) -> Weights:
-    from velora.weight_files import read_weights
+    from velora.files.weight_files import read_weights
 
     weights = read_weights(file, backbone=backbone, backbone_kwargs=_settings(assignments))
     numbers = sum(tensor.numel() for tensor in weights.tensors.values())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from velora.classifier import Classifier
-from velora.progress import ParameterRow
+from velora.model.classifier import Classifier
+from velora.training.progress import ParameterRow
 
 _FIRST, _LAST = ("trunk",), ("stream embeddings", "frame pooling", "head")
 

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from velora.lora import Adapter, GroupedLowRank, RowGroups, add_lora
-from velora.trunk import Trunk, join_prefixes, twin
+from velora.model.lora import Adapter, GroupedLowRank, RowGroups, add_lora
+from velora.model.trunk import Trunk, join_prefixes, twin
 
 
 class JointFusion(nn.Module):

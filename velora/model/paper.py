@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from velora.classifier import Classifier, Output
-from velora.frames import FramePooling, Frames, difference_frames, frame_mean, is_present
-from velora.fusion import FigureFusion, JointFusion
-from velora.lora import Adapter, GroupedLowRank, RowGroups, add_lora
+from velora.frames.frames import FramePooling, Frames, difference_frames, frame_mean, is_present
+from velora.model.classifier import Classifier, Output
+from velora.model.fusion import FigureFusion, JointFusion
+from velora.model.lora import Adapter, GroupedLowRank, RowGroups, add_lora
+from velora.model.trunk import Trunk, low_half, twin
 from velora.settings import LoraSettings, ModelSettings
-from velora.trunk import Trunk, low_half, twin
 
 
 class VELoRA(Classifier):

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eventkit.errors import SettingsError
-from velora.classifier import Classifier
-from velora.fusion import FigureFusion, join_tokens, split_tokens
-from velora.lora import GroupedLoRA, GroupedLowRank
-from velora.model import VELoRA
-from velora.trunk import Trunk, join_prefixes, low_half
+from velora.model.classifier import Classifier
+from velora.model.fusion import FigureFusion, join_tokens, split_tokens
+from velora.model.lora import GroupedLoRA, GroupedLowRank
+from velora.model.paper import VELoRA
+from velora.model.trunk import Trunk, join_prefixes, low_half
 
 
 class DenseVELoRA(nn.Module):

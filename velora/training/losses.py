@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from velora.classifier import Output
+from velora.model.classifier import Output
 
 
 class Targets(NamedTuple):

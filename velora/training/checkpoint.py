@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from eventkit.atomic import TEMPORARY, remove, write_atomic
 from eventkit.errors import DamageError, LockedError, MissingDataError, SettingsError
-from velora.classifier import kept_parameters
 from velora.config import differing_keys, load_settings, to_toml
 from velora.data import DataSpec
+from velora.model.classifier import kept_parameters
 from velora.settings import Settings
 
 RUN_SCHEMA = 1
@@ -47,7 +47,7 @@ class TrunkFacts(Struct, frozen=True, kw_only=True):
     kind: str
     backbone: str
     origin: str
-    #: Of the trunk's tensors; see ``velora.backbone.TrunkSource``.
+    #: Of the trunk's tensors; see ``velora.model.backbone.TrunkSource``.
     sha256: str
 
 

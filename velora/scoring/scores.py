@@ -1,4 +1,4 @@
-"""Numbers out of predictions: accuracies with their errors, calibration, tests between models.
+"""Numbers out of predictions: accuracies with their errors, and calibration.
 
 n clips, C classes
 """
@@ -16,9 +16,8 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional as F
 
-from eventkit.errors import SettingsError
-from velora.accuracy import Accuracy, accuracy
-from velora.predictions import Predictions, View
+from velora.scoring.accuracy import Accuracy, accuracy
+from velora.scoring.predictions import Predictions, View
 
 #: Bins of equal width over the probability of the predicted class.
 RELIABILITY_BINS = 15
@@ -93,16 +92,6 @@ class Evaluation:
         return next(iter(self.views.values()))
 
 
-class McNemar(Struct, frozen=True, kw_only=True):
-    """The exact two-sided McNemar test between two models on the same clips."""
-
-    samples: int
-    #: Clips that the first gets right and the second wrong, and the other way round.
-    only_first: int
-    only_second: int
-    p_value: float
-
-
 class ReliabilityBin(NamedTuple):
     """The clips whose predicted class has a probability within one bin."""
 
@@ -133,7 +122,7 @@ def score(
     """
     labels, logits = predictions.labels, predictions.logits
     n, num_classes = logits.shape
-    right = _right(predictions)
+    right = predictions.right
     top1 = accuracy(int(right.sum()), n)
     top5 = accuracy(_top_hits(logits, labels, k=5), n) if num_classes > 5 else None
     per_class = class_accuracies(predictions)
@@ -161,7 +150,7 @@ def class_accuracies(predictions: Predictions) -> list[Accuracy]:
     """Return the accuracy of every class, in the order of the logits."""
     num_classes = predictions.logits.shape[1]
     samples = torch.bincount(predictions.labels, minlength=num_classes)
-    hits = torch.bincount(predictions.labels[_right(predictions)], minlength=num_classes)
+    hits = torch.bincount(predictions.labels[predictions.right], minlength=num_classes)
     return [accuracy(h, n) for h, n in zip(hits.tolist(), samples.tolist(), strict=True)]
 
 
@@ -194,7 +183,7 @@ def by_recording(predictions: Predictions, recordings: Mapping[str, str]) -> Pre
 
 
 def _of_recordings(predictions: Predictions, recordings: Mapping[str, str]) -> Accuracy:
-    right = _right(by_recording(predictions, recordings))
+    right = by_recording(predictions, recordings).right
     return accuracy(int(right.sum()), len(right))
 
 
@@ -210,7 +199,7 @@ def confusion_matrix(predictions: Predictions) -> list[list[int]]:
 def reliability(predictions: Predictions) -> list[ReliabilityBin]:
     """Compare the probability of the predicted class with how often it is right, in bins."""
     confidence = predictions.logits.double().softmax(dim=1).amax(dim=1).numpy()
-    right = _right(predictions).numpy()
+    right = predictions.right.numpy()
     places = np.minimum((confidence * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
     counts = np.bincount(places, minlength=RELIABILITY_BINS)
     sums = np.bincount(places, weights=confidence, minlength=RELIABILITY_BINS)
@@ -228,49 +217,6 @@ def calibration_error(bins: list[ReliabilityBin]) -> float:
     return apart / samples if samples else 0.0
 
 
-def mcnemar(first: Predictions, second: Predictions) -> McNemar:
-    """Test whether two models differ in how many of the same clips they get right.
-
-    Only clips that one gets right and the other wrong tell them apart; were the models equally
-    good, each such clip would fall to either with probability 1/2. The p value is the exact
-    two-sided binomial one.
-
-    Raises
-    ------
-    SettingsError
-        If the two are not of the same clips with the same labels; `restricted` makes them so.
-    """
-    a, b = _verdicts(first), _verdicts(second)
-    if a.keys() != b.keys():
-        strange = sorted(a.keys() ^ b.keys())
-        msg = (
-            f"expected predictions of the same {len(a)} clips, got {len(strange)} that only one of "
-            f"the two has, as {strange[0]}; evaluate both on one split"
-        )
-        raise SettingsError(msg)
-    other = next((key for key in a if a[key][0] != b[key][0]), None)
-    if other is not None:
-        msg = (
-            f"expected the same labels in both predictions, got {a[other][0]} and {b[other][0]} "
-            f"for {other}; evaluate both on shards of one class list"
-        )
-        raise SettingsError(msg)
-    return compared(*({key: right for key, (_, right) in one.items()} for one in (a, b)))
-
-
-def compared(first: Mapping[str, bool], second: Mapping[str, bool]) -> McNemar:
-    """Do McNemar's test on which clips two models get right, over the clips that both have."""
-    shared = first.keys() & second.keys()
-    only_first = sum(first[key] and not second[key] for key in shared)
-    only_second = sum(second[key] and not first[key] for key in shared)
-    return McNemar(
-        samples=len(shared),
-        only_first=only_first,
-        only_second=only_second,
-        p_value=both_tails(only_first, only_second),
-    )
-
-
 def restricted(predictions: Predictions, keys: set[str]) -> Predictions:
     """Return the predictions of those clips alone."""
     rows = [i for i, key in enumerate(predictions.keys) if key in keys]
@@ -279,28 +225,6 @@ def restricted(predictions: Predictions, keys: set[str]) -> Predictions:
         labels=predictions.labels[rows],
         logits=predictions.logits[rows],
     )
-
-
-def _verdicts(predictions: Predictions) -> dict[str, tuple[int, bool]]:
-    labels, right = predictions.labels.tolist(), _right(predictions).tolist()
-    return dict(zip(predictions.keys, zip(labels, right, strict=True), strict=True))
-
-
-def both_tails(a: int, b: int) -> float:
-    """P of a split at least as uneven as ``a`` to ``b`` among a + b fair coins; exact."""
-    n = a + b
-    ways = term = 1
-    for k in range(min(a, b)):
-        term = term * (n - k) // (k + 1)
-        ways += term
-    # Python divides whole numbers of any length correctly rounded.
-    p: float = 2 * ways / 2**n
-    return min(1.0, p)
-
-
-def _right(predictions: Predictions) -> Tensor:
-    right: Tensor = predictions.logits.argmax(dim=1) == predictions.labels
-    return right
 
 
 def _top_hits(logits: Tensor, labels: Tensor, *, k: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from velora.frames import Frames
+from velora.frames.frames import Frames
 
 
 def draw_partners(size: int, rng: np.random.Generator) -> NDArray[np.int64]:

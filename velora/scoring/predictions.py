@@ -12,9 +12,9 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from velora.classifier import Classifier
-from velora.clip_frames import clip_frames
 from velora.data import ClipLoader
+from velora.data.clip_frames import clip_frames
+from velora.model.classifier import Classifier
 
 View = Literal["fusion", "rgb", "event"]
 
@@ -25,6 +25,12 @@ class Predictions(Struct, frozen=True, kw_only=True):
     keys: list[str]
     labels: Tensor
     logits: Tensor
+
+    @property
+    def right(self) -> Tensor:
+        """Which clips have their own class as the likeliest, (n,) bool."""
+        found: Tensor = self.logits.argmax(dim=1) == self.labels
+        return found
 
 
 @torch.no_grad()

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from eventkit.errors import EventKitError
-from velora.classifier import Classifier
 from velora.data import Batch
-from velora.ema import MovingAverage
-from velora.frames import Frames
-from velora.losses import Counts, Targets, clip_losses, part_loss, targets_of
-from velora.memory import OutOfMemoryError, is_out_of_memory, largest_that_fits
-from velora.optim import trained_parameters
+from velora.frames.frames import Frames
+from velora.model.classifier import Classifier
 from velora.parallel import Ranks
-from velora.precision import autocast, uses_bf16
 from velora.settings import TrainSettings
+from velora.training.ema import MovingAverage
+from velora.training.losses import Counts, Targets, clip_losses, part_loss, targets_of
+from velora.training.memory import OutOfMemoryError, is_out_of_memory, largest_that_fits
+from velora.training.optim import trained_parameters
+from velora.training.precision import autocast, uses_bf16
 
 
 class NonFiniteError(EventKitError):

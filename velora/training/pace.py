@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from eventkit.errors import SettingsError
-from velora.checkpoint import RunFolder
-from velora.epoch_totals import EpochTotals
-from velora.memory import peak_bytes
-from velora.progress import Step
+from velora.training.checkpoint import RunFolder
+from velora.training.epoch_totals import EpochTotals
+from velora.training.memory import peak_bytes
+from velora.training.progress import Step
 
 _CURVES = ("loss", "rec_loss", "train_top1", "val_top1", "val_loss", "lr", "clips_per_s")
 

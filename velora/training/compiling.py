@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from eventkit.errors import SettingsError
-from velora.classifier import Classifier
+from velora.model.classifier import Classifier
 
 
 @contextmanager

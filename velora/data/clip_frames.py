@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from velora.augment import move, recolor
 from velora.data import Batch, Sense
-from velora.frames import Frames
+from velora.frames.augment import move, recolor
+from velora.frames.frames import Frames
+from velora.frames.mixup import mix_frames
+from velora.frames.pictures import resize, rgb_pictures
 from velora.inputs import EventInput
-from velora.mixup import mix_frames
-from velora.pictures import resize, rgb_pictures
 
 SENSES: tuple[Sense, ...] = ("rgb", "event")
 

@@ -26,11 +26,11 @@ from torch import Tensor
 from eventkit._optional import check_installed
 from eventkit.atomic import make_folder, scratch
 from eventkit.errors import DamageError
-from velora.adapters import adapter_files, other_tensors, write_files
-from velora.classifier import Classifier
-from velora.frames import Frames
-from velora.kept_files import Kept, keep
-from velora.merge import DenseVELoRA
+from velora.files.adapters import adapter_files, other_tensors, write_files
+from velora.files.kept_files import Kept, keep
+from velora.files.merge import DenseVELoRA
+from velora.frames.frames import Frames
+from velora.model.classifier import Classifier
 
 Format = Literal["safetensors", "onnx", "torch", "peft"]
 FORMATS: tuple[str, ...] = get_args(Format)

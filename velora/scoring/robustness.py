@@ -19,11 +19,12 @@ import torch
 from msgspec import Struct
 
 from eventkit.errors import SettingsError
-from velora.classifier import Classifier
 from velora.data import Clip, ClipDataset, ClipLoader, Sense
 from velora.inputs import Content
-from velora.predictions import Predictions, predict
-from velora.scores import McNemar, Score, mcnemar, restricted, score
+from velora.model.classifier import Classifier
+from velora.scoring.mcnemar import McNemar, mcnemar
+from velora.scoring.predictions import Predictions, predict
+from velora.scoring.scores import Score, restricted, score
 
 _DARK = 0.1
 _BLUR = 0.06

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from velora.frames import Frames
+from velora.frames.frames import Frames
 
 
 @dataclass(frozen=True, slots=True)

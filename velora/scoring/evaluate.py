@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from eventkit.shards import ShardSet
-from velora.classifier import Classifier
 from velora.data import ClipLoader
-from velora.predictions import View, predict
-from velora.scores import Evaluation, Report, confusion_matrix, score
+from velora.model.classifier import Classifier
+from velora.scoring.predictions import View, predict
+from velora.scoring.scores import Evaluation, Report, confusion_matrix, score
 
 
 def evaluate_views(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from velora.classifier import Classifier
-from velora.frames import Frames
+from velora.frames.frames import Frames
+from velora.model.classifier import Classifier
 
 #: Cells along the longer side of a picture.
 CELLS = 14

@@ -22,9 +22,9 @@ from torch import Tensor
 from eventkit.atomic import make_folder, scratch
 from eventkit.errors import DamageError, FormatError, MissingDataError, SettingsError
 from velora._torchvision import ensure_torchvision
-from velora.kept_files import Kept, keep
-from velora.trunk import Vit
-from velora.weight_layouts import Translated, translate
+from velora.files.kept_files import Kept, keep
+from velora.files.weight_layouts import Translated, translate
+from velora.model.trunk import Vit
 
 ensure_torchvision()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from velora.update import Outcome
+from velora.training.update import Outcome
 
 
 @dataclass(slots=True)

@@ -15,14 +15,18 @@ from typing import Any
 import torch
 
 from eventkit.errors import SettingsError
-from velora.checkpoint import RunFolder, kept_tensors, load_kept
-from velora.classifier import Classifier
-from velora.clip_frames import clip_frames
 from velora.data import Batch, ClipLoader
-from velora.ema import MovingAverage
-from velora.epoch_totals import EpochTotals
-from velora.losses import balanced_weights
-from velora.optim import (
+from velora.data.clip_frames import clip_frames
+from velora.model.classifier import Classifier
+from velora.parallel import ALONE, Ranks
+from velora.scoring.predictions import predict
+from velora.scoring.scores import score
+from velora.settings import TrainSettings
+from velora.training.checkpoint import RunFolder, kept_tensors, load_kept
+from velora.training.ema import MovingAverage
+from velora.training.epoch_totals import EpochTotals
+from velora.training.losses import balanced_weights
+from velora.training.optim import (
     load_optimizer_state,
     lr_factor,
     make_optimizer,
@@ -30,17 +34,13 @@ from velora.optim import (
     set_rate,
     trained_parameters,
 )
-from velora.options import SAVE_EVERY_S
-from velora.pace import Pace, TensorBoard
-from velora.parallel import ALONE, Ranks
-from velora.precision import autocast
-from velora.predictions import predict
-from velora.progress import Reporter
-from velora.scores import score
-from velora.settings import TrainSettings
-from velora.states import State, load_state, save_state
-from velora.step_log import StepLog
-from velora.update import Updater
+from velora.training.options import SAVE_EVERY_S
+from velora.training.pace import Pace, TensorBoard
+from velora.training.precision import autocast
+from velora.training.progress import Reporter
+from velora.training.states import State, load_state, save_state
+from velora.training.step_log import StepLog
+from velora.training.update import Updater
 
 
 class Trainer:

@@ -26,16 +26,16 @@ from eventkit.errors import SettingsError
 from eventkit.preprocess import Preprocessing, preprocess
 from eventkit.recording import Recording
 from eventkit.survey import Survey, lay_out, survey
-from velora.augment import Change
 from velora.build import choose_device
-from velora.classifier import Classifier
-from velora.clip_frames import clip_frames
 from velora.data import Clip, DataSpec, make_batch
-from velora.model_clips import ClipMaker, clip_settings
+from velora.data.clip_frames import clip_frames
+from velora.frames.augment import Change
+from velora.inference.model_clips import ClipMaker, clip_settings
+from velora.model.classifier import Classifier
 from velora.opening import open_run
-from velora.precision import autocast, uses_bf16
-from velora.prediction import Prediction
+from velora.scoring.prediction import Prediction
 from velora.settings import Settings
+from velora.training.precision import autocast, uses_bf16
 
 BATCH_CLIPS = 8
 

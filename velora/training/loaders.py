@@ -9,9 +9,9 @@ import torch
 from eventkit.errors import SettingsError
 from eventkit.shards import ShardSet
 from velora.data import ClipDataset, ClipLoader, DataSpec
-from velora.options import TrainOptions
 from velora.parallel import ALONE, Ranks
 from velora.settings import Settings
+from velora.training.options import TrainOptions
 
 _TRAIN_CACHE_BYTES = 2**30
 _EVAL_CACHE_BYTES = 2**28

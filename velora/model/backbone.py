@@ -1,6 +1,6 @@
 """The frozen trunk: any plain ViT of timm, split into low and high blocks.
 
-Every size comes from the timm model. The trunk owns no adapters; ``velora.model`` adds them.
+Every size comes from the timm model. The trunk owns no adapters; ``velora.model.paper`` adds them.
 Weights come from a local file, from timm's own hub, or - only when asked for by name - from a
 seeded random generator; never silently from chance.
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from velora._torchvision import ensure_torchvision
-from velora.trunk import Trunk, Vit
+from velora.model.trunk import Trunk, Vit
 
 ensure_torchvision()
 

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from eventkit.atomic import replaced
 from eventkit.errors import DamageError, MissingDataError, SettingsError
-from velora.classifier import Classifier, kept_parameters
-from velora.lora import FEED_FORWARD, GroupedLoRA
-from velora.model import VELoRA
+from velora.model.classifier import Classifier, kept_parameters
+from velora.model.lora import FEED_FORWARD, GroupedLoRA
+from velora.model.paper import VELoRA
 from velora.settings import Settings
 
 SHARED = "shared"

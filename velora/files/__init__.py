@@ -1,0 +1,1 @@
+"""What other tools read or wrote: adapters, exports, published weights."""

@@ -1,0 +1,1 @@
+"""From a batch of clips to the frames that a model looks at."""

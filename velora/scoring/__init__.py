@@ -1,0 +1,1 @@
+"""What a model says of clips, and how good that is."""
