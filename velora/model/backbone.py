@@ -1,8 +1,8 @@
 """The frozen trunk: any plain ViT of timm, split into low and high blocks.
 
 Every size comes from the timm model. The trunk owns no adapters; ``velora.model.paper`` adds them.
-Weights come from a local file, from timm's own hub, or - only when asked for by name - from a
-seeded random generator; never silently from chance.
+Weights come from a local file, from this package, from timm's own hub, or - only when asked for by
+name - from a seeded random generator; never silently from chance.
 
     M rows (images), N tokens (prefix + patches), P prefix tokens, D width, L blocks
 """
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from velora._torchvision import ensure_torchvision
 from velora.model.trunk import Trunk, Vit
+from velora.weights import find, names, timm_model
 
 ensure_torchvision()
 
@@ -39,7 +40,8 @@ _VIT_MODULES = frozenset({"vision_transformer", "eva", "deit"})
 
 _HOW_TO_GET_WEIGHTS = (
     "give --weights FILE (a local safetensors file of this model), run once where the hub can be "
-    "reached so that its cache has them, or ask for an untrained trunk with --random-trunk"
+    "reached so that its cache has them, take the small trunk of this package with --backbone "
+    "velora_tiny, or ask for an untrained trunk with --random-trunk"
 )
 
 
@@ -51,7 +53,7 @@ class TrunkSource:
     size and may differ in the last bit between machines.
     """
 
-    kind: Literal["file", "pretrained", "random"]
+    kind: Literal["file", "package", "pretrained", "random"]
     backbone: str
     origin: str
     sha256: str
@@ -71,14 +73,14 @@ def build_trunk(
     Parameters
     ----------
     backbone : str
-        A timm model name.
+        A timm model name, or that of a trunk in ``velora.weights``.
     num_high : int
         Number of last blocks that see all streams together.
     weights : str, optional
         A local safetensors file, loaded strictly; positions are resampled to the picture size.
     random_seed : int, optional
-        Draw the weights from this seed. Without it and without ``weights``, timm's pretrained
-        weights are used.
+        Draw the weights from this seed. Without it and without ``weights``, the published ones are
+        used: of this package, or timm's.
     img_size : int, pixels, optional
         The model's own when not given.
     backbone_kwargs : mapping, optional
@@ -89,21 +91,26 @@ def build_trunk(
     SettingsError
         If the name is unknown, the model is no plain ViT, or weights are missing or do not fit.
     """
-    kwargs = dict(backbone_kwargs or {})
+    embedded = find(backbone)
+    name, kwargs = timm_model(backbone, backbone_kwargs or {})
     if img_size is not None:
         kwargs["img_size"] = img_size
     pretrained = weights is None and random_seed is None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed or 0)
-        vit = _create(backbone, kwargs, pretrained=pretrained)
+        vit = _create(name, kwargs, pretrained=pretrained and embedded is None)
     _check_sizes(vit, backbone)
-    kind: Literal["file", "pretrained", "random"] = "pretrained"
+    kind: Literal["file", "package", "pretrained", "random"] = "pretrained"
     origin = str(vit.pretrained_cfg.get("hf_hub_id") or vit.pretrained_cfg.get("url") or backbone)
     if weights is not None:
         kind, origin = "file", weights
         _load_file(vit, Path(weights), backbone)
     elif random_seed is not None:
         kind, origin = "random", f"seed {random_seed}"
+    elif embedded is not None:
+        kind, origin = "package", f"velora.weights, sha256 {embedded.sha256[:12]}"
+        embedded.check()
+        _load_file(vit, embedded.path, backbone)
     sha256 = _digest(vit)
     # Pooling and classifier of the trunk's old task; the head of the model replaces them.
     vit.head = nn.Identity()
@@ -116,9 +123,10 @@ def build_trunk(
 
 def _create(backbone: str, kwargs: dict[str, Any], *, pretrained: bool) -> Vit:
     if not timm.is_model(backbone):
-        near = difflib.get_close_matches(backbone.split(".")[0], timm.list_models(), n=3)
+        known = [*timm.list_models(), *names()]
+        near = difflib.get_close_matches(backbone.split(".")[0], known, n=3)
         hint = f"; close names: {', '.join(near)}" if near else ""
-        msg = f"timm has no model {backbone!r}{hint}"
+        msg = f"neither timm nor this package has a model {backbone!r}{hint}"
         raise SettingsError(msg)
     entrypoint = timm.models.model_entrypoint(backbone.split(".")[0])
     if entrypoint.__module__.rsplit(".", 1)[-1] not in _VIT_MODULES:

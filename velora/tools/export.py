@@ -63,10 +63,13 @@ def _description(
     settings: Settings, facts: RunFacts, image_size_hw: tuple[int, int]
 ) -> dict[str, Any]:
     """What somebody must know to feed the model."""
+    from velora.weights import timm_model
+
     data = facts.data
+    backbone, kwargs = timm_model(settings.model.backbone, settings.model.backbone_kwargs)
     return {
-        "backbone": settings.model.backbone,
-        "backbone_kwargs": settings.model.backbone_kwargs,
+        "backbone": backbone,
+        "backbone_kwargs": kwargs,
         "classes": [data.classes[i] for i in data.class_ids],
         "event_input": settings.data.event_input,
         "fusion": settings.model.fusion,

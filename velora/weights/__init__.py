@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -49,6 +51,17 @@ def find(name: str) -> Embedded | None:
     if name not in names():
         return None
     return msgspec.json.decode(page.read_bytes(), type=Embedded)
+
+
+def timm_model(backbone: str, kwargs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name and the arguments by which ``timm.create_model`` makes a trunk.
+
+    Those of a trunk of this package, with ``kwargs`` over its own; any other name stays.
+    """
+    embedded = find(backbone)
+    if embedded is None:
+        return backbone, dict(kwargs)
+    return embedded.model, {**embedded.kwargs, **kwargs}
 
 
 def _folder() -> Path:
