@@ -19,11 +19,18 @@ from velora.build import build_model
 from velora.config import load_settings
 from velora.data import ClipDataset, ClipLoader, describe
 from velora.data.clip_frames import clip_frames
-from velora.run import TrainOptions, train
+from velora.model.backbone import build_trunk
+from velora.run import BF16_HINT, TrainOptions, train
 from velora.training.checkpoint import RunFolder, kept_tensors
 from velora.training.ema import MovingAverage
 from velora.training.memory import largest_that_fits
-from velora.training.precision import autocast, deterministic, lower_frozen_weights
+from velora.training.precision import (
+    autocast,
+    deterministic,
+    lower_frozen_weights,
+    multiplies_bf16,
+    plain_attention_,
+)
 from velora.training.progress import PlainReporter, Step
 from velora.training.step_log import read_steps
 
@@ -200,8 +207,30 @@ def test_a_run_in_bf16_follows_the_curve_of_fp32(
     )
 
     assert any("in bf16" in note for note in told.notes)
+    assert not any(note == BF16_HINT for note in told.notes)
     assert curve(narrow) != curve(wide)
     np.testing.assert_allclose(curve(narrow), curve(wide), rtol=0.05)
+
+
+def test_a_processor_that_is_fast_in_bf16_is_told_of(
+    shards: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    _, told = run_train(tiny_recipe, shards, tmp_path)
+
+    assert (BF16_HINT in told.notes) == multiplies_bf16()
+
+
+def test_plain_attention_gives_what_the_fused_kernel_does() -> None:
+    trunk, _ = build_trunk("vit_tiny_patch16_224", num_high=1, random_seed=0, img_size=32)
+    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    with torch.no_grad():
+        before = trunk.vit(pictures)
+        plain_attention_(trunk.vit)
+        after = trunk.vit(pictures)
+
+    assert not any(block.attn.fused_attn for block in trunk.vit.blocks)
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
 
 
 def test_recomputing_in_the_backward_pass_changes_no_curve(

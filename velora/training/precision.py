@@ -42,6 +42,13 @@ def lower_frozen_weights(model: nn.Module, dtype: torch.dtype = torch.bfloat16) 
     return saved
 
 
+def multiplies_bf16() -> bool:
+    """Whether this processor has instructions for matrices in bf16 (AVX-512 BF16 or AMX)."""
+    # Not every torch can be asked.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def plain_attention_(model: nn.Module) -> None:
     """Let timm's attention multiply by itself where PyTorch's fused kernel is the slow way.
 
