@@ -178,7 +178,8 @@ def test_half_precision_stays_near_full_precision_and_trains(backbone: str) -> N
     loss_terms(half, torch.tensor([0, 1]), rec_weight=1.0).backward()
 
     scale = full.logits.abs().max()
-    torch.testing.assert_close(half.logits.float() / scale, full.logits / scale, rtol=0, atol=2e-2)
+    assert half.logits.dtype == torch.float32  # in bf16 classes tie for the first place
+    torch.testing.assert_close(half.logits / scale, full.logits / scale, rtol=0, atol=2e-2)
     torch.testing.assert_close(half.rec_loss.float(), full.rec_loss, rtol=2e-2, atol=0)
     trainable = [p for p in model.parameters() if p.requires_grad]
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trainable)

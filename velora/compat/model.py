@@ -15,7 +15,7 @@ from eventkit.errors import SettingsError
 from velora.compat.towers import STREAMS, SelfAttention, TextAdapters, Towers
 from velora.frames.frames import Frames, difference_frames, frame_mean, is_present
 from velora.model.backbone import timm
-from velora.model.classifier import Classifier, Output
+from velora.model.classifier import Classifier, Output, logits_of
 from velora.model.lora import Adapter
 from velora.model.trunk import Trunk
 from velora.settings import CompatSettings
@@ -112,10 +112,7 @@ class CompatVELoRA(Classifier):
             + self.towers.side_branch(mixed)
         )
         halves = self.self_attention(torch.cat([y[0], y[1]], dim=1)).chunk(2, dim=1)
-        logits = self.head(self._read(halves[0] + halves[1]))
-        # Autocast on a CPU would leave bf16, which has no room for small losses.
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        logits = F.log_softmax(logits, dim=1, dtype=dtype)
+        logits = F.log_softmax(logits_of(self.head, self._read(halves[0] + halves[1])), dim=1)
         if not (self.training and self.reconstruct):
             return Output(logits)
         return Output(logits, self._reconstruction_loss(z[:2]), rec_clips=z.shape[1])

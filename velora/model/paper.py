@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from velora.frames.frames import FramePooling, Frames, difference_frames, frame_mean, is_present
-from velora.model.classifier import Classifier, Output
+from velora.model.classifier import Classifier, Output, logits_of
 from velora.model.fusion import FigureFusion, JointFusion
 from velora.model.lora import Adapter, GroupedLowRank, RowGroups, add_lora
 from velora.model.trunk import Trunk, low_half, twin
@@ -136,7 +136,7 @@ class VELoRA(Classifier):
         fused = self.fusion(self.trunk, features, present, recompute=self.checkpointing)
         shown = [self.streams.index(name) for name in self.fusion.out_streams]
         pooled = self._pool(self.trunk.final_norm(fused), present[:, shown])
-        logits = self.head(self.head_dropout(pooled))
+        logits = logits_of(self.head, self.head_dropout(pooled))
         if not self.training or self.rec is None:
             return Output(logits)
         both = present[:, :2].all(dim=1).nonzero().squeeze(1).to(features.device)
