@@ -108,7 +108,7 @@ def test_the_tables_show_what_was_measured(demo: ModuleType, tmp_path: Path) -> 
 
     text = "\n".join(demo.summary(road))
 
-    assert "RANDOM" in text
+    assert "velora_tiny" in text
     assert ["simulate", "12.3", "2.5", "raw"] in [line.split() for line in text.splitlines()]
     assert ["fusion", "0.640", "+-", "0.048", "0.100", "100"] in [
         line.split() for line in text.splitlines()

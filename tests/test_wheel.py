@@ -24,6 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert any(name.startswith("velora/recipes/") and name.endswith(".toml") for name in names)
+    assert {"velora/weights/velora_tiny.safetensors", "velora/weights/velora_tiny.json"} <= {*names}
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "examples/"))]
     venv.create(folder / "env", with_pip=True)
     pip = [folder / "env/bin/python", "-m", "pip", "install", "--quiet"]

@@ -32,7 +32,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     #: Pictures seen, over all epochs. A run may be told to end earlier or later than it was begun
     #: with, as long as the rate has not begun to fall.
-    images: Annotated[int, Meta(ge=1)] = 320_000
+    images: Annotated[int, Meta(ge=1)] = 640_000
     batch_size: Annotated[int, Meta(ge=1)] = 64
     lr: float = 1e-3
     weight_decay: float = 0.05
