@@ -29,6 +29,16 @@ def test_it_is_small_named_and_described() -> None:
     assert find("vit_tiny_patch16_224") is None
 
 
+def test_the_page_quotes_its_probe_numbers() -> None:
+    trunk = find("velora_tiny")
+    assert trunk is not None
+    page = (Path(__file__).parents[2] / "docs" / "backbone.md").read_text()
+
+    for probe in json.loads(trunk.path.with_suffix(".json").read_text())["probes"]:
+        numbers = [f"{probe[name]:.3f}" for name in ("trained", "error", "untrained", "pixels")]
+        assert any(all(number in line for number in numbers) for line in page.splitlines()), probe
+
+
 @pytest.mark.parametrize("side", [32, 64])
 def test_it_is_built_from_the_package_at_any_size(
     side: int, monkeypatch: pytest.MonkeyPatch
