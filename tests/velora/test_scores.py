@@ -106,11 +106,54 @@ def test_classes_are_counted_one_by_one(made: Predictions) -> None:
     shares = [np.mean(h) for h in hits.values()]
     mean, error = mean_class_accuracy(found)
     assert mean == pytest.approx(np.mean(shares) if shares else 0.0)
-    variance = sum(p * (1 - p) / len(h) for p, h in zip(shares, hits.values(), strict=True))
+    every = [right for of in hits.values() for right in of]
+    overall = (sum(every) + 1) / (len(every) + 2)
+    variance = 0.0
+    for of in hits.values():
+        p = (sum(of) + 2 * overall) / (len(of) + 2)
+        variance += p * (1 - p) / len(of)
     assert error == pytest.approx(math.sqrt(variance) / max(1, len(shares)))
     matrix = np.array(confusion_matrix(made))
     assert matrix.sum(axis=1).tolist() == [one.samples for one in found]
     assert np.diag(matrix).tolist() == [one.hits for one in found]
+
+
+def drawn_means(shares: np.ndarray, clips: int, times: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Mean-class accuracies and their errors of many splits with so many clips a class."""
+    rng = np.random.default_rng(0)
+    hits = rng.binomial(clips, shares, (times, len(shares))).tolist()
+    found = [mean_class_accuracy([accuracy(h, clips) for h in row]) for row in hits]
+    means, errors = np.array(found).T
+    return means, errors
+
+
+@pytest.mark.parametrize(("classes", "clips"), [(114, 1), (114, 3), (300, 5), (114, 72)])
+@pytest.mark.parametrize("share", [0.3, 0.58, 0.9, 0.97])
+def test_the_error_of_the_mean_of_classes_is_its_deviation(
+    classes: int, clips: int, share: float
+) -> None:
+    _, errors = drawn_means(np.full(classes, share), clips)
+
+    deviation = math.sqrt(share * (1 - share) / clips / classes)
+    assert errors.mean() == pytest.approx(deviation, rel=0.15)
+
+
+def test_the_error_is_right_for_classes_of_unlike_difficulty_too() -> None:
+    # Mean 0.8: most classes are easy, some are hardly ever right.
+    shares = np.random.default_rng(1).beta(4, 1, 114)
+
+    means, errors = drawn_means(shares, 3, times=2000)
+
+    assert errors.mean() == pytest.approx(means.std(), rel=0.15)
+
+
+@pytest.mark.parametrize("right", [0, 5, 10])
+def test_one_clip_a_class_still_has_an_error(right: int) -> None:
+    mean, error = mean_class_accuracy([accuracy(int(i < right), 1) for i in range(10)])
+
+    assert mean == right / 10
+    # Half right: that of 5 of 10 clips is 0.158.
+    assert 0.05 < error < 0.17
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes() -> None:
