@@ -64,6 +64,7 @@ def test_a_grid_that_is_none_is_refused(tmp_path: Path, text: str, reason: str) 
         read_grid(path)
 
 
+@pytest.mark.long
 def test_the_grid_is_trained_once_and_compared_with_the_full_model(
     shards: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:

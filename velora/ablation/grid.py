@@ -67,7 +67,7 @@ def _number(settings: Settings, key: str) -> float:
 
 
 def read_grid(path: Path | None = None) -> dict[str, Row]:
-    """Read the rows of a TOML file, or those that come with the package.
+    """Read the rows of a TOML file, or those that come with the package; ``full`` first.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_grid(path: Path | None = None) -> dict[str, Row]:
     if REFERENCE not in rows:
         msg = f"{where} has no row [{REFERENCE}], with which the others are compared"
         raise SettingsError(msg)
-    return rows
+    return {REFERENCE: rows[REFERENCE], **rows}
 
 
 def choose(rows: Mapping[str, Row], names: Sequence[str]) -> dict[str, Row]:

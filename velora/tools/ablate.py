@@ -52,18 +52,21 @@ def main(
     Every row is a run of velora-train in a process of its own. The same command goes on after an
     interruption; rows that are finished are not trained again. A row that the shards or the trunk
     do not allow is named in the table, and the command ends with exit code 2; without the full
-    model there is no table.
+    model there is no table. Rows that were finished before stand in it too, of all seeds, where
+    they differ from the recipe in nothing but what the grid says.
     """
     with running("velora-ablate", go_on=GO_ON):
+        from velora.ablation.earlier import Key, earlier_results, key_of, run_name
         from velora.ablation.grid import REFERENCE, choose, read_grid
         from velora.ablation.table import as_csv, as_markdown
         from velora.config import load_settings, parse_assignments
 
         overrides = parse_assignments(assignments)
         name, settings = load_settings(recipe, overrides)
-        rows = choose(read_grid(grid), [n for n in (only or "").split(",") if n])
+        rows = read_grid(grid)
+        chosen = choose(rows, [n for n in (only or "").split(",") if n])
         if listing:
-            for row_name, row in rows.items():
+            for row_name, row in chosen.items():
                 changes = " ".join(_words(row.changes(settings))) or "the recipe as it is"
                 click.echo(f"{row_name:<20} {row.title:<32} {changes}")
             return
@@ -71,22 +74,32 @@ def main(
         common += ["--device", device, "--num-workers", str(num_workers)]
         common += [] if weights is None else ["--weights", str(weights)]
         common += [word for a in assignments for word in ("--set", a)]
-        results: list[Result] = []
+        results: dict[Key, Result] = {}
+        failed = []
         for seed in seeds or (settings.train.seed,):
-            for row_name, row in rows.items():
+            for row_name, row in chosen.items():
                 words = _words(row.changes(settings))
                 flags = [word for a in words for word in ("--set", a)]
-                run = f"{name}-{row_name}-seed{seed}"
+                run = run_name(name, row_name, seed)
                 command = [*common, *flags, "--seed", str(seed), "--name", run]
-                results.append(_result(out, run, row_name, row.title, seed, name, command))
-                if row_name == REFERENCE and results[-1].problem:
-                    msg = f"the full model could not be trained: {results[-1].problem}"
+                result = _result(out, run, row_name, row.title, seed, name, command)
+                if row_name == REFERENCE and result.problem:
+                    msg = f"the full model could not be trained: {result.problem}"
                     raise SettingsError(msg)
-                _write(out, as_markdown(results, heading=f"Ablations of {name}"), ".md")
-                _write(out, as_csv(results), ".csv")
+                if not results:
+                    results, strange = earlier_results(
+                        out, recipe=recipe, overrides=overrides, rows=rows, reference=out / run
+                    )
+                    for sentence in strange:
+                        click.echo(sentence, err=True)
+                results[key_of(rows, row_name, seed)] = result
+                if result.problem:
+                    failed.append(row_name)
+                table = [results[key] for key in sorted(results)]
+                _write(out, as_markdown(table, heading=f"Ablations of {name}"), ".md")
+                _write(out, as_csv(table), ".csv")
         click.echo((out / f"{TABLE}.md").read_text())
         click.echo(f"written: {out / TABLE}.md and .csv")
-        failed = [r.name for r in results if r.problem]
     if failed:
         click.echo(f"without numbers: {', '.join(failed)}; the table says why", err=True)
         sys.exit(2)
@@ -96,13 +109,14 @@ def _result(
     out: Path, run: str, row: str, title: str, seed: int, recipe: str, command: list[str]
 ) -> Result:
     """Train a row, unless it is finished, and read its numbers."""
+    from velora.ablation.earlier import run_name
     from velora.ablation.grid import REFERENCE
     from velora.ablation.table import Result, read_result
 
     click.echo(f"== {title} (seed {seed})", err=True)
     problem = _train(command)
     if problem is None:
-        full = out / f"{recipe}-{REFERENCE}-seed{seed}"
+        full = out / run_name(recipe, REFERENCE, seed)
         reference = full if (full / "result.json").is_file() else None
         try:
             return read_result(out / run, name=row, title=title, seed=seed, full=reference)
