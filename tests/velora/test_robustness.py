@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+from test_scores import guesses
 from torch import nn
+from velora_helpers import make_sample, write_shards
 
 from eventkit.errors import SettingsError
 from eventkit.shards import ShardSet
@@ -19,7 +21,16 @@ from velora.data import Clip, ClipDataset, ClipLoader, describe
 from velora.frames.frames import Frames
 from velora.inputs import Content, content_of
 from velora.model.classifier import Classifier, Output
-from velora.scoring.robustness import DISTURBANCES, Robustness, disturbed, robustness
+from velora.report.text import robustness_lines
+from velora.scoring.mcnemar import McNemar
+from velora.scoring.robustness import (
+    DISTURBANCES,
+    Robustness,
+    RobustnessRow,
+    disturbed,
+    robustness,
+)
+from velora.scoring.scores import Score, score
 
 COUNTS = content_of("counts:eventkit,dtype=u1")
 BY_NAME = {one.name: one for one in DISTURBANCES}
@@ -224,6 +235,56 @@ def test_clips_that_lose_their_only_sense_are_left_out_and_compared_with_nothing
     assert (rows["RGB missing"].score.samples, rows["RGB missing"].score.left_out) == (0, 6)
     assert rows["RGB missing"].against_clean.samples == 0
     assert rows["events missing"].score.top1 == 1.0
+
+
+def test_each_line_says_of_how_many_clips_it_is_and_how_these_do_clean(tmp_path: Path) -> None:
+    # Lying bars (0) have both senses, standing ones (1) RGB alone, blocks (2) both.
+    rng = np.random.default_rng(0)
+    samples = [
+        make_sample(
+            f"k{i}_000000", label=i % 3, rng=rng, senses=("rgb", "event")[: 1 + (i % 3 != 1)]
+        )
+        for i in range(9)
+    ]
+    path = write_shards(tmp_path / "s", {"test": samples}, classes={0: "a", 1: "b", 2: "c"})
+    opened = ShardSet.open(path)
+    loader = ClipLoader(ClipDataset(opened, "test", spec=describe(opened)), batch_size=4)
+
+    found = robustness(Bars(), loader, device=CPU, plan_id="p", epoch=1)
+
+    rows = {row.name: row for row in found.rows}
+    lines = {
+        row.name: line for row, line in zip(found.rows, robustness_lines(found)[1:], strict=True)
+    }
+    assert rows["RGB dark"].clean_top1 == rows["clean"].clean_top1 == 1.0
+    assert lines["clean"].endswith("9 clips")
+    assert ", 9 clips, p " in lines["RGB dark"]
+    # Without RGB the three standing bars have nothing left: the others are all that is compared.
+    missing = rows["RGB missing"]
+    assert (missing.score.samples, missing.score.left_out, missing.clean_top1) == (6, 3, 1.0)
+    assert ", 6 clips (3 left out; clean on these 1.000), p " in lines["RGB missing"]
+
+
+def test_the_clean_accuracy_is_that_of_the_clips_of_the_line() -> None:
+    # Ten clips, of which clean gets a, b, c, d right; four are left, of which it gets three.
+    test = McNemar(samples=4, only_first=2, only_second=1, p_value=1.0)
+    row = RobustnessRow(
+        name="", how="", score=score_of(right=2, of=4, total=10), against_clean=test
+    )
+    empty = RobustnessRow(
+        name="",
+        how="",
+        score=score_of(right=0, of=0, total=10),
+        against_clean=McNemar(samples=0, only_first=0, only_second=0, p_value=1.0),
+    )
+
+    assert row.clean_top1 == 0.75
+    assert empty.clean_top1 is None
+
+
+def score_of(*, right: int, of: int, total: int) -> Score:
+    made = guesses([0] * of, [[0]] * right + [[1]] * (of - right), num_classes=2)
+    return score(made, view="fusion", how="", total=total)
 
 
 def test_a_model_of_one_sense_and_stored_differences_are_refused(

@@ -11,6 +11,8 @@ def report_lines(report: Report) -> list[str]:
     lines = [
         f"{report.split} split, weights of epoch {report.epoch}, {len(report.classes)} classes"
     ]
+    if report.other_settings:
+        lines.append(f"  made with other settings than the run: {'; '.join(report.other_settings)}")
     for one in report.scores:
         lines += [_clips_line(one), _classes_line(one)]
     lines.append(
@@ -81,6 +83,11 @@ def robustness_lines(found: Robustness) -> list[str]:
     for row in found.rows:
         one, test = row.score, row.against_clean
         line = f"  {row.name:<{width}}  top-1 {one.top1:.3f} +- {one.top1_error:.3f}"
+        line += f", {one.samples} clips"
+        if one.left_out:
+            told = test is not None and row.clean_top1 is not None
+            clean = f"; clean on these {row.clean_top1:.3f}" if told else ""
+            line += f" ({one.left_out} left out{clean})"
         lines.append(line if test is None else f"{line}, p {test.p_value:.2g}")
     if found.left_out:
         lines.append(f"  not to be had of these event frames: {', '.join(found.left_out)}")

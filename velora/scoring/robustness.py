@@ -67,6 +67,20 @@ class RobustnessRow(Struct, frozen=True, kw_only=True):
     #: Clean first; None for the clean row.
     against_clean: McNemar | None
 
+    @property
+    def clean_top1(self) -> float | None:
+        """Top-1 of the same clips undisturbed; None without clips.
+
+        A clip that loses its only sense is in no row that takes it away, so that the clean row is
+        of other clips.
+        """
+        if not self.score.samples:
+            return None
+        test = self.against_clean
+        if test is None:
+            return self.score.top1
+        return self.score.top1 + (test.only_first - test.only_second) / test.samples
+
 
 class Robustness(Struct, frozen=True, kw_only=True):
     """The robustness table of a model on a split; its first row is clean."""
