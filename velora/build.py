@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from eventkit.errors import SettingsError
@@ -35,10 +37,27 @@ def build_model(
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one."""
+    """Return the device of a name; ``auto`` is CUDA where there is one.
+
+    Raises
+    ------
+    SettingsError
+        For a name other than ``auto``, ``cpu``, ``cuda`` and ``cuda:N``, and where there is no such
+        GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        msg = f"expected a device among auto, cpu, cuda and cuda:N, got {name!r}"
+        raise SettingsError(msg)
+    device = torch.device(name)
+    if device.type == "cpu":
+        return device
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
         msg = "no CUDA device is to be had here; use --device cpu"
         raise SettingsError(msg)
-    return torch.device(name)
+    if device.index is not None and device.index >= count:
+        msg = f"expected a CUDA device below cuda:{count}, got {name}; there are {count}"
+        raise SettingsError(msg)
+    return device

@@ -22,7 +22,7 @@ from eventkit.ledger import Ledger
 from eventkit.recording import Chunk, Recording
 from eventkit.samples import decode_images
 from eventkit.shards import ShardSet
-from velora.build import build_model
+from velora.build import build_model, choose_device
 from velora.data import ClipDataset, ClipLoader
 from velora.inference.model_clips import clip_settings
 from velora.inference.predictor import BATCH_CLIPS, Predictor
@@ -205,15 +205,92 @@ def test_top_is_the_softmax_in_order() -> None:
     np.testing.assert_allclose([share for _, share in top], [0.5, 0.3], rtol=1e-6)
 
 
-def test_wrong_shapes_are_refused(model: Predictor) -> None:
-    with pytest.raises(SettingsError, match=r"expected rgb of 3 frames and 4 axes, got .*\(2, "):
-        model.predict(rgb=np.zeros((2, 8, 8, 3), np.uint8))
-    with pytest.raises(SettingsError, match="expected events of 3 frames"):
-        model.predict(events=np.zeros((1, 2, 8, 8), np.uint8))
-    with pytest.raises(SettingsError, match="of uint8, got"):
-        model.predict(rgb=np.zeros((3, 8, 8, 3), np.float32))
+def counts(*shape: int, dtype: str = "u1") -> np.ndarray:
+    return np.ones(shape or (BINS, 2, 8, 8), dtype)
+
+
+NAN = np.where(np.arange(BINS * 128).reshape(BINS, 2, 8, 8) % 7 == 0, np.nan, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        (counts(1, 2, 8, 8), r"expected events \(3, 2, H, W\) of counts:eventkit, got \(1, 2"),
+        (counts(BINS, 8, 8), r"expected events \(3, 2, H, W\) .*, got \(3, 8, 8\)"),
+        (counts(BINS, 1, 8, 8), r"expected events \(3, 2, H, W\) .*, got \(3, 1, 8, 8\)"),
+        (counts(BINS, 8, 8, 2), r"expected events \(3, 2, H, W\) .*, got \(3, 8, 8, 2\)"),
+        (counts(BINS, 2, 0, 8), r"expected events of at least one pixel, got \(3, 2, 0, 8\)"),
+        (counts(BINS, 2, 8, 0), r"expected events of at least one pixel, got \(3, 2, 8, 0\)"),
+        (counts().tolist(), "expected events as a NumPy array, got list"),
+        (torch.ones(BINS, 2, 8, 8), "expected events as a NumPy array, got Tensor"),
+        (counts().astype(object), "expected events of whole or floating-point .*, got object"),
+        (counts().astype("c8"), "expected events of whole or floating-point .*, got complex64"),
+        (counts().astype("U1"), "expected events of whole or floating-point .*, got <U1"),
+        (NAN, "expected finite events, got NaN or infinity in 55 of 384 values"),
+        (np.full_like(NAN, np.inf), "expected finite events, got .* in 384 of 384"),
+    ],
+)  # fmt: skip
+def test_events_that_are_none_are_refused_with_what_was_expected(
+    model: Predictor, events: np.ndarray, reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        model.predict(events=events)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "reason"),
+    [
+        (counts(2, 8, 8, 3), r"expected rgb \(3 or 1, H, W, 3 or 1\), got \(2, 8, 8, 3\)"),
+        (counts(BINS, 3, 8, 8), r"expected rgb \(3 or 1, H, W, 3 or 1\), got \(3, 3, 8, 8\)"),
+        (counts(8, 8, 3), r"expected rgb \(3 or 1, H, W, 3 or 1\), got \(8, 8, 3\)"),
+        (counts(BINS, 0, 8, 3), r"expected rgb of at least one pixel, got \(3, 0, 8, 3\)"),
+        (counts(BINS, 8, 8, 3, dtype="f4"), "expected rgb of uint8, 0 to 255, got float32"),
+        (counts(1, 8, 8, 3).tolist(), "expected rgb as a NumPy array, got list"),
+    ],
+)
+def test_pictures_that_are_none_are_refused_with_what_was_expected(
+    model: Predictor, rgb: np.ndarray, reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        model.predict(rgb=rgb)
+
+
+def test_nothing_at_all_is_refused(model: Predictor) -> None:
     with pytest.raises(SettingsError, match="has no RGB or events, which is all"):
         model.predict()
+
+
+@pytest.mark.parametrize("dtype", ["bool", "i8", "u2", "f2", "f8", ">u2", ">i8"])
+def test_the_type_of_counts_makes_no_difference(model: Predictor, dtype: str) -> None:
+    events = np.random.default_rng(0).integers(0, 2, (BINS, 2, 20, 20), dtype=np.uint8)
+
+    found = model.predict(events=events.astype(dtype))
+
+    np.testing.assert_array_equal(found.logits, model.predict(events=events).logits)
+
+
+def test_arrays_may_be_views_of_others(model: Predictor) -> None:
+    events = np.random.default_rng(0).integers(0, 2, (BINS, 2, 20, 20), dtype=np.uint8)
+    rgb = np.random.default_rng(0).integers(0, 256, (BINS, 20, 20, 3), dtype=np.uint8)
+    turned = {"events": events[:, ::-1, :, ::-1], "rgb": rgb[:, ::-1, ::2, ::-1]}
+    copied = {name: array.copy() for name, array in turned.items()}
+
+    found = model.predict(**turned)
+
+    np.testing.assert_array_equal(found.logits, model.predict(**copied).logits)
+
+
+@pytest.mark.parametrize("device", ["banana", "", "mps", "meta", "cpu:0:1", "cuda:x", "CPU", 3])
+def test_a_device_that_is_none_is_refused_with_those_there_are(run: Path, device: object) -> None:
+    with pytest.raises(SettingsError, match=r"expected a device among auto, cpu, cuda.*, got "):
+        velora.load(run, device=device)  # type: ignore[arg-type]
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    missing = f"cuda:{torch.cuda.device_count()}"
+
+    with pytest.raises(SettingsError, match="CUDA device"):
+        choose_device(missing)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from eventkit.errors import SettingsError
 from velora.data import Clip, DataSpec
 from velora.data.clips import compact, spread
 from velora.data.spec import event_input
-from velora.inputs import EventInput
+from velora.inputs import Content, EventInput
 from velora.settings import DataSettings
 
 
@@ -55,15 +55,19 @@ class ClipMaker:
         return self._make(clip.rgb[rows], index, events)
 
     def from_arrays(self, rgb: NDArray[np.uint8] | None, events: NDArray[Any] | None) -> Clip:
-        """Take (T or 1, H, W, C) pictures and (T, C, H, W) event frames, either or both."""
+        """Take (T or 1, H, W, C) pictures and (T, C, H, W) event frames, either or both.
+
+        Raises
+        ------
+        SettingsError
+            Says which shape or type was expected and what came.
+        """
         bins = self.spec.bins
-        for name, array, lengths in (("rgb", rgb, (1, bins)), ("events", events, (bins,))):
-            if array is not None and (array.ndim != 4 or len(array) not in lengths):
-                msg = f"expected {name} of {bins} frames and 4 axes, got shape {array.shape}"
-                raise SettingsError(msg)
-        if rgb is not None and (rgb.dtype != np.uint8 or rgb.shape[3] not in (1, 3)):
-            msg = f"expected rgb (T, H, W, 1 or 3) of uint8, got {rgb.shape} of {rgb.dtype}"
-            raise SettingsError(msg)
+        if rgb is not None:
+            check_pictures(rgb, bins=bins)
+        if events is not None:
+            check_events(events, bins=bins, content=self.event_input.content)
+            events = events.astype(events.dtype.newbyteorder("="), copy=False)
         index = np.arange(bins) if rgb is None else np.arange(bins) % len(rgb)
         return self._make(rgb, index, events)
 
@@ -96,6 +100,56 @@ class ClipMaker:
             events=nothing[:0] if events is None else compact(events[kept]),
             **differences,
         )
+
+
+def check_pictures(rgb: NDArray[np.uint8], *, bins: int) -> None:
+    """Raise `SettingsError` unless these are (bins or 1, H, W, 3 or 1) pictures of uint8."""
+    _check_is_array("rgb", rgb)
+    shape = rgb.shape
+    if len(shape) != 4 or shape[0] not in (1, bins) or shape[3] not in (1, 3):
+        msg = f"expected rgb ({bins} or 1, H, W, 3 or 1), got {shape}; channels come last"
+        raise SettingsError(msg)
+    _check_has_pixels("rgb", rgb)
+    if rgb.dtype != np.uint8:
+        msg = f"expected rgb of uint8, 0 to 255, got {rgb.dtype}; scale and round them"
+        raise SettingsError(msg)
+
+
+def check_events(events: NDArray[Any], *, bins: int, content: Content) -> None:
+    """Raise `SettingsError` unless these are event frames of a representation, in numbers."""
+    _check_is_array("events", events)
+    if events.ndim != 4 or events.shape[:2] != (bins, content.channels):
+        msg = (
+            f"expected events ({bins}, {content.channels}, H, W) of {content.representation}, got "
+            f"{events.shape}; make them with the representation and the bins of the run"
+        )
+        raise SettingsError(msg)
+    _check_has_pixels("events", events)
+    if events.dtype.kind not in "biuf":
+        msg = (
+            f"expected events of whole or floating-point numbers, got {events.dtype}; give counts "
+            "as uint8, other frames as float32"
+        )
+        raise SettingsError(msg)
+    strange = events.size - int(np.isfinite(events).sum())
+    if strange:
+        msg = (
+            f"expected finite events, got NaN or infinity in {strange} of {events.size} values; a "
+            f"pixel without events is {content.none:g} in {content.representation}"
+        )
+        raise SettingsError(msg)
+
+
+def _check_is_array(name: str, array: object) -> None:
+    if not isinstance(array, np.ndarray):
+        msg = f"expected {name} as a NumPy array, got {type(array).__name__}; see numpy.asarray"
+        raise SettingsError(msg)
+
+
+def _check_has_pixels(name: str, array: NDArray[Any]) -> None:
+    if not array.size:
+        msg = f"expected {name} of at least one pixel, got {array.shape}"
+        raise SettingsError(msg)
 
 
 def clip_settings(

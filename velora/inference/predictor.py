@@ -97,7 +97,8 @@ class Predictor:
         Raises
         ------
         SettingsError
-            If T is not that of the run, or the model looks at none of what is given.
+            If shape or type are others, values are not finite, or the model looks at none of what
+            is given.
 
         Examples
         --------
@@ -242,12 +243,13 @@ def load(run: str | Path, *, weights: str | Path | None = None, device: str = "a
         The folder that ``velora-train`` wrote; it is only read.
     weights : str or Path, optional
         Where the file with the trunk's weights lies now.
-    device : {"auto", "cpu", "cuda"}
+    device : {"auto", "cpu", "cuda", "cuda:N"}
 
     Raises
     ------
     EventKitError
-        If it is no run, it has no weights yet, or the trunk is not the one it was trained on.
+        If there is no such device, it is no run, it has no weights yet, or the trunk is not the one
+        it was trained on.
 
     Examples
     --------
