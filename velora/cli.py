@@ -143,6 +143,7 @@ def train(
 @click.option("--device", type=_DEVICES, default="auto", help="auto is cuda where there is one.")
 @click.option("--num-workers", type=click.IntRange(0), default=2, help="Decoding threads.")
 @click.option("--robustness", "spoilt", is_flag=True, help="Also spoil or hide each sense.")
+@click.option("--other-settings", is_flag=True, help="Take clips made otherwise than the run's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is loaded and from where.")
 def evaluate(
@@ -155,6 +156,7 @@ def evaluate(
     device: str,
     num_workers: int,
     spoilt: bool,
+    other_settings: bool,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -181,6 +183,7 @@ def evaluate(
                 batch_size=batch_size,
                 num_workers=num_workers,
                 spoilt=spoilt,
+                other_settings=other_settings,
                 reporter=reporter,
             )
         finally:

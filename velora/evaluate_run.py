@@ -8,6 +8,7 @@ from eventkit.errors import MissingDataError
 from eventkit.shards import ShardSet
 from velora.build import choose_device
 from velora.data import check_fits, check_labels, describe
+from velora.data.spec import clip_differences
 from velora.opening import open_run
 from velora.report.records import robustness_name, write_page, write_tables
 from velora.run import RANDOM_TRUNK_WARNING, checking
@@ -32,6 +33,7 @@ def evaluate_run(
     batch_size: int | None = None,
     num_workers: int = 2,
     spoilt: bool = False,
+    other_settings: bool = False,
     reporter: Reporter,
 ) -> tuple[Path, Report, Robustness | None]:
     """Evaluate the best epoch of a run on a split.
@@ -42,6 +44,9 @@ def evaluate_run(
         Where the trunk's file lies now, see `open_run`.
     spoilt : bool
         Measure too how the model fares when a sense fails.
+    other_settings : bool
+        Take shards whose clips were made with other settings than those of the run, and say so in
+        the report.
 
     Returns
     -------
@@ -60,7 +65,7 @@ def evaluate_run(
         raise MissingDataError(msg)
     check_labels(shards, split)
     spec = describe(shards, splits=[split])
-    check_fits(spec, facts.data)
+    check_fits(spec, facts.data, other_settings=other_settings)
     settings, facts, model, epoch = open_run(path, weights=weights, device=device)
     if settings.model.random_trunk:
         reporter.note(RANDOM_TRUNK_WARNING)
@@ -76,6 +81,7 @@ def evaluate_run(
             plan_id=spec.plan_id,
             classes=[facts.data.classes[i] for i in facts.data.class_ids],
             epoch=epoch,
+            other_settings=clip_differences(spec, facts.data),
             progress=checking(reporter, loader),
         )
         found = None

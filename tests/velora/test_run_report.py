@@ -27,8 +27,9 @@ from velora.report.records import read_robustness, robustness_name, write_page, 
 from velora.report.words import p_value, percent
 from velora.scoring.accuracy import accuracy
 from velora.scoring.evaluate import evaluate_views
+from velora.scoring.mcnemar import McNemar
 from velora.scoring.predictions import Predictions
-from velora.scoring.robustness import robustness
+from velora.scoring.robustness import RobustnessRow, robustness
 from velora.scoring.scores import Evaluation, Report, confusion_matrix, score
 from velora.training.checkpoint import RunFolder
 from velora.training.loaders import make_loader
@@ -216,16 +217,31 @@ def test_the_table_of_failing_senses_is_shown_for_these_weights_alone(measured: 
         change = 100 * (row.score.top1 - report.scores[0].top1)
         assert rows[row.name][1] == percent(row.score.top1)
         assert rows[row.name][3:] == [
+            str(row.score.samples),
             f"{change:+.1f} points",
             f"{test.only_first} / {test.only_second}",
             p_value(test.p_value),
         ]
+    fewer = [_without(row, 3) if row.name == "RGB missing" else row for row in found.rows]
+    measured.folder.write_json(path.name, msgspec.structs.replace(found, rows=fewer))
+    rows = measured.page().table("at test time")
+    clips = report.scores[0].samples
+    assert rows["RGB missing"][3] == f"{clips - 3}, 3 left out; clean on these 100.0 %"
+    assert rows["RGB dark"][3] == str(clips)
     later = dataclasses.replace(measured.evaluation, report=_with(report, epoch=report.epoch + 1))
     assert read_robustness(measured.folder.path, later) is None
     path.write_text("{")
     with pytest.raises(DamageError, match="make it again with velora-eval --robustness"):
         measured.page()
     path.unlink()
+
+
+def _without(row: RobustnessRow, left_out: int) -> RobustnessRow:
+    """The row as if so many clips had nothing left, and clean got the others right."""
+    samples = row.score.samples - left_out
+    score = msgspec.structs.replace(row.score, samples=samples, left_out=left_out, top1=0.0)
+    test = McNemar(samples=samples, only_first=samples, only_second=0, p_value=0.5)
+    return msgspec.structs.replace(row, score=score, against_clean=test)
 
 
 def test_names_are_text_whatever_is_in_them(measured: Measured) -> None:

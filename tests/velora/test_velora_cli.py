@@ -57,6 +57,7 @@ def test_train_again_and_evaluate_from_another_folder_without_a_terminal(
     assert "finished: nothing to do" in again.output
 
 
+@pytest.mark.long
 def test_an_evaluation_may_spoil_each_sense(
     shards: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
@@ -82,7 +83,10 @@ def test_an_evaluation_may_spoil_each_sense(
     assert "at test time" in page.read_text()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)],
+)
 def test_an_interrupted_run_says_how_to_go_on_and_does(
     shards: Path, tiny_recipe: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from velora_helpers import make_sample, write_shards
 
 from eventkit.errors import DamageError, EventKitError
 from eventkit.samples import Sample
 from eventkit.shards import ShardSet
 from velora.data import (
+    Batch,
     ClipDataset,
     ClipLoader,
     check_fits,
     check_splits,
     describe,
+    make_batch,
 )
 from velora.settings import DataSettings
 
@@ -273,3 +278,98 @@ def test_a_shard_set_survives_pickling_into_a_dataset(shards: Path) -> None:
     again = pickle.loads(pickle.dumps(ShardSet.open(shards)))
 
     assert ClipDataset(again, "val", spec=describe(again))[0].label == 0
+
+
+def packed_alone(batch: Batch) -> dict[str, list[torch.Tensor]]:
+    """The pixels of a batch, joined from the clips' own arrays."""
+    copies = [replace(clip, rgb=clip.rgb.copy(), events=clip.events.copy()) for clip in batch.clips]
+    return make_batch(copies, positions=batch.positions, changes=batch.changes).packs
+
+
+def large(num: int, path: Path, **odd: Any) -> Path:
+    """Clips that are worth a row of a batch; ``odd`` is what is special of the fourth."""
+    samples = [
+        make_sample(
+            f"k{i:02d}_000000",
+            label=i % 2,
+            rng=np.random.default_rng(i),
+            **{"sizes": (120, 160), **(odd if i == 3 else {})},
+        )
+        for i in range(num)
+    ]
+    return write_shards(path / "s", {"train": samples}, classes={0: "a", 1: "b"})
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 500_000, 2**30])
+def test_clips_are_decoded_into_the_batch_itself(tmp_path: Path, cache_bytes: int) -> None:
+    path = large(24, tmp_path)
+    loader = ClipLoader(
+        open_split(path, cache_bytes=cache_bytes), batch_size=4, shuffle_seed=1, mixup=0.4, parts=2
+    )
+    plain, shared = open_split(path), 0
+
+    for epoch in range(2):
+        for batch in loader.epoch(epoch, senses=BOTH):
+            expected = packed_alone(batch)
+            for name in ("rgb", "events"):
+                (pixels,) = batch.packs[name]
+                assert torch.equal(pixels, expected[name][0])
+                mine = getattr(batch.clips[0], name)
+                shared += pixels.data_ptr() == mine.__array_interface__["data"][0]
+            for clip in batch.clips:
+                (i,) = np.flatnonzero(plain.keys == clip.key)
+                assert np.array_equal(clip.rgb, plain[int(i)].rgb)
+                assert np.array_equal(clip.events, plain[int(i)].events)
+
+    # Of 6 steps, the first three of an epoch know nothing of the clips yet.
+    assert shared > 8
+
+
+@pytest.mark.parametrize(
+    "odd", [{"static": True}, {"senses": ("event",)}, {"sizes": (120, 90)}, {"senses": ("rgb",)}]
+)
+def test_clips_that_do_not_fit_the_rows_are_joined_as_ever(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    path = large(20, tmp_path, **odd)
+    for num_threads in (0, 1, 3):
+        loader = ClipLoader(
+            open_split(path, cache_bytes=0), batch_size=2, num_threads=num_threads, shuffle_seed=0
+        )
+        seen = []
+        for batch in loader.epoch(senses=BOTH):
+            expected = packed_alone(batch)
+            for name, pieces in batch.packs.items():
+                assert len(pieces) == len(expected[name])
+                assert all(map(torch.equal, pieces, expected[name]))
+            seen += batch.keys
+        assert sorted(seen) == [f"k{i:02d}_000000" for i in range(20)]
+
+
+def test_batches_that_are_kept_do_not_change_under_later_steps(tmp_path: Path) -> None:
+    loader = ClipLoader(open_split(large(24, tmp_path), cache_bytes=0), batch_size=2)
+
+    kept = []
+    for batch in loader.epoch(senses=BOTH):
+        pixels = batch.packs["rgb"][0]
+        # The tensor alone is held, not the batch.
+        kept.append((pixels, pixels.clone()))
+
+    assert all(torch.equal(now, then) for now, then in kept)
+
+
+def test_without_threads_a_clip_is_decoded_once_a_step(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_split(shards, cache_bytes=0)
+    asked: list[int] = []
+    decode = ClipDataset._decoded
+
+    def counted(self: ClipDataset, i: int, rows: Any) -> Any:
+        asked.append(i)
+        return decode(self, i, rows)
+
+    monkeypatch.setattr(ClipDataset, "_decoded", counted)
+    list(ClipLoader(dataset, batch_size=4, num_threads=0).epoch(senses=BOTH))
+
+    assert sorted(asked) == list(range(len(dataset)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from msgspec import Struct
 
+from eventkit.clip_settings import ClipSettings
 from eventkit.errors import DamageError, SettingsError
 from eventkit.shards import ShardSet
 from velora.inputs import EventInput, content_of, resolve
@@ -17,6 +19,14 @@ _HOW_TO_LABEL = (
     "put the recordings into one folder per class, or give `eventkit convert` a list file with "
     "lines `<class>/<recording> <frames> <label>`, then convert and shard again"
 )
+# Settings of `eventkit convert` that decide what a clip shows, with their defaults. Representation
+# and bins are compared by themselves, decoding makes all types of counts the same, and differences
+# and raw events are members of their own. Rows that files count from below are turned (``flip_y``).
+_OF_CLIPS: dict[str, Any] = {
+    field.name: field.default
+    for field in fields(ClipSettings)
+    if field.name not in ("representation", "bins", "dtype", "diffs", "raw_events")
+} | {"flip_y": False}
 
 
 class DataSpec(Struct, frozen=True, kw_only=True):
@@ -183,8 +193,21 @@ def check_splits(shards: ShardSet) -> None:
             raise SettingsError(msg)
 
 
-def check_fits(spec: DataSpec, run: DataSpec) -> None:
-    """Refuse to evaluate a run on shards with other classes, bins or representation."""
+def check_fits(spec: DataSpec, run: DataSpec, *, other_settings: bool = False) -> None:
+    """Refuse to evaluate a run on shards with other classes, bins, representation or clips.
+
+    Parameters
+    ----------
+    spec, run : DataSpec
+        Of the shards, and of those that the run was trained on.
+    other_settings : bool
+        Allow clips that were made with other settings, on purpose.
+
+    Raises
+    ------
+    SettingsError
+        Names what differs and says the cure.
+    """
     if spec.representation != run.representation or spec.bins != run.bins:
         msg = (
             f"the run was trained on {run.bins} bins of {run.representation}, these shards hold "
@@ -198,3 +221,40 @@ def check_fits(spec: DataSpec, run: DataSpec) -> None:
             f"{', '.join(strange[:5])}; evaluate on shards made with the same class list"
         )
         raise SettingsError(msg)
+    differences = [] if other_settings else clip_differences(spec, run)
+    if differences:
+        msg = (
+            f"expected clips made as those that the run was trained on, got shards with "
+            f"{'; '.join(differences)}: convert and shard with the run's settings, or give "
+            "--other-settings to measure across settings"
+        )
+        raise SettingsError(msg)
+
+
+def clip_differences(spec: DataSpec, run: DataSpec) -> list[str]:
+    """List the settings of clips in which shards differ from those that a run was trained on.
+
+    A set that does not say how its clips were cut differs in nothing that is known; what else a set
+    does not say has its default, as in versions that did not have the setting.
+
+    Returns
+    -------
+    list of str
+        As ``clip_us 5000 (the run: none)``.
+    """
+    here, there = spec.clip_settings, run.clip_settings
+    if "windows" not in here or "windows" not in there:
+        return []
+    pairs = {name: (_plain(here, name), _plain(there, name)) for name in _OF_CLIPS}
+    return [f"{name} {_word(a)} (the run: {_word(b)})" for name, (a, b) in pairs.items() if a != b]
+
+
+def _plain(settings: Mapping[str, Any], name: str) -> Any:
+    """Return a setting as JSON has it, which knows no tuples."""
+    return json.loads(json.dumps(settings.get(name, _OF_CLIPS[name])))
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value)

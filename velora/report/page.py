@@ -135,6 +135,9 @@ def _summary(run: Run) -> Iterator[Markup]:
     if run.facts.trunk.kind == "random":
         text = "The trunk is random: the accuracies say that the road works, not how good it is."
         yield element("p", text, class_="warn")
+    if report.other_settings:
+        text = f"Made with other settings than the run: {'; '.join(report.other_settings)}."
+        yield element("p", text, class_="warn")
     if run.metrics and all(m.get("val_top1") is None for m in run.metrics):
         text = "There is no val split: the last epoch was kept, not the best one."
         yield element("p", text, class_="warn")
@@ -165,7 +168,7 @@ def _scores(run: Run) -> Iterator[Markup]:
     head += ["mean of the classes", "by recording", "clips"]
     rows = [_score_row(one, colour=i, top5=top5) for i, one in enumerate(scores)]
     yield table(head, rows, numbers=range(2, len(head)), class_="stack")
-    text = "\N{PLUS-MINUS SIGN} is one binomial standard error, the interval is Wilson's."
+    text = "\N{PLUS-MINUS SIGN} is one standard error, the interval is Wilson's."
     if len(scores) > 1:
         text += (
             " A masked sense is hidden from the model that learned from both: what it draws from "
@@ -249,6 +252,11 @@ def _robustness(found: Robustness) -> Iterator[Markup]:
     for row in found.rows:
         one, test = row.score, row.against_clean
         bar = share_bar(accuracy(round(one.top1 * one.samples), one.samples), colour=0)
+        clips_told = number(one.samples)
+        if one.left_out:
+            clips_told += f", {number(one.left_out)} left out"
+            if test is not None and row.clean_top1 is not None:
+                clips_told += f"; clean on these {percent(row.clean_top1)}"
         told = ("", "", "")
         if test is not None and test.samples:
             change = (test.only_second - test.only_first) / test.samples
@@ -257,12 +265,15 @@ def _robustness(found: Robustness) -> Iterator[Markup]:
                 f"{number(test.only_first)} / {number(test.only_second)}",
                 p_value(test.p_value),
             )
-        rows.append([row.name, row.how, bar, percent(one.mean_class), *told])
-    head = ["at test time", "how", "top-1", "mean of the classes", "change", "lost / won", "p"]
+        rows.append([row.name, row.how, bar, percent(one.mean_class), clips_told, *told])
+    head = ["at test time", "how", "top-1", "mean of the classes", "clips"]
+    head += ["change", "lost / won", "p"]
     yield table(head, rows, numbers=range(3, len(head)), class_="stack")
     text = (
-        "The same clips, spoilt before the model sees them, by the sample's key alone. Lost and "
-        "won: clips that are right only clean, or only spoilt; p is McNemar's exact test of them."
+        "Clips are spoilt before the model sees them, by the sample's key alone; one that loses "
+        "its only sense is left out. The change is that of the same clips, clean and spoilt. Lost "
+        "and won: clips that are right only clean, or only spoilt; p is McNemar's exact test of "
+        "them."
     )
     if found.left_out:
         text += f" Not to be had of these event frames: {', '.join(found.left_out)}."

@@ -8,7 +8,7 @@ from a sense; it is not the accuracy of a model trained for that sense, which
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -28,9 +28,18 @@ def evaluate_views(
     plan_id: str,
     classes: list[str],
     epoch: int,
+    other_settings: Sequence[str] = (),
     progress: Callable[[str, int], None] | None = None,
 ) -> Evaluation:
-    """Evaluate a model on a split; a fusion model also with each sense alone, by masking."""
+    """Evaluate a model on a split; a fusion model also with each sense alone, by masking.
+
+    Parameters
+    ----------
+    other_settings : sequence of str
+        In what the clips were made otherwise than those of training, for the report.
+    progress : callable, optional
+        Called with the view and the number of clips done after every batch.
+    """
     names: tuple[View, ...] = ("fusion", "rgb", "event")
     if len(model.senses) == 1:
         names = (model.senses[0],)  # type: ignore[assignment]
@@ -62,6 +71,7 @@ def evaluate_views(
         largest_class=int(labels.max()) / int(labels.sum()),
         scores=scores,
         confusion=confusion_matrix(views[names[0]]),
+        other_settings=list(other_settings),
     )
     return Evaluation(report=report, views=views, recordings=recordings)
 
