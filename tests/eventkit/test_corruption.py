@@ -22,6 +22,7 @@ from corruption import POLICIES, Case, damages, warm_up
 from format_files import FORMATS, small_file
 
 import eventkit
+import eventkit.warmup
 from eventkit.errors import FormatError
 
 FULL = os.environ.get("EVENTKIT_LONG", "full") == "full"
@@ -35,6 +36,12 @@ SLOW_FILES = 10_000 if FULL else 100
 BATCH = 10_000
 FORGED = 1 << 20 if FULL else 300
 HOLE_BYTES = 1 << 25
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """A damaged header may lead to a kernel that no sound file has met: 2.5 s of compiling."""
+    eventkit.warmup.warm_up()
 
 
 def read_damaged(
