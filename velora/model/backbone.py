@@ -139,19 +139,27 @@ def _create(backbone: str, kwargs: dict[str, Any], *, pretrained: bool) -> Vit:
         _go_offline_if_unreachable()
     try:
         vit = timm.create_model(backbone, pretrained=pretrained, num_classes=0, **kwargs)
-    except TypeError as error:
-        msg = f"{backbone} does not take model.backbone_kwargs or img_size as given: {error}"
-        raise SettingsError(msg) from error
     except (OSError, RuntimeError, ValueError) as error:
         # hub errors are OSError (not found, offline), RuntimeError (bad hash, wrong shapes)
         # and ValueError; all mean the same to the user.
         if not pretrained:
-            raise
+            raise SettingsError(_not_taken(backbone, kwargs, error)) from error
         msg = f"the pretrained weights of {backbone} could not be had: {_HOW_TO_GET_WEIGHTS}"
         raise SettingsError(msg) from error
+    except (TypeError, AssertionError, LookupError, ArithmeticError) as error:
+        # timm asserts that widths divide, looks layers up by name and divides by patch sizes.
+        raise SettingsError(_not_taken(backbone, kwargs, error)) from error
     if not isinstance(vit, VisionTransformer | Eva):
         raise SettingsError(_not_a_vit(backbone))
     return vit
+
+
+def _not_taken(backbone: str, kwargs: Mapping[str, Any], error: Exception) -> str:
+    given = ", ".join(f"{name}={value!r}" for name, value in kwargs.items())
+    return (
+        f"{backbone} does not take model.backbone_kwargs or img_size as given ({given}): "
+        f"{type(error).__name__} {error}".rstrip()
+    )
 
 
 def _not_a_vit(backbone: str) -> str:
