@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import torch
 
 from eventkit.errors import SettingsError
@@ -15,10 +16,17 @@ from velora.settings import Settings
 
 
 def build_model(
-    settings: Settings, *, num_classes: int, device: torch.device
+    settings: Settings, *, num_classes: int, device: torch.device, num_bins: int | None = None
 ) -> tuple[Classifier, TrunkSource]:
-    """Build trunk and model as the settings say; the same settings give the same start."""
+    """Build trunk and model as the settings say; the same settings give the same start.
+
+    ``num_bins`` are the frames of a clip in its shards. Where a single one is looked at, nothing
+    differs from anything: ``mode = "paper"`` then has no difference stream, which would be counted
+    among what trains and never receive a gradient.
+    """
     m = settings.model
+    if (settings.data.frames or num_bins) == 1:
+        m = msgspec.structs.replace(m, difference="none")
     if m.mode == "compat":
         compat, source = build_compat(settings, num_classes=num_classes)
         return compat.to(device), source

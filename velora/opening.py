@@ -43,7 +43,9 @@ def open_run(path: Path, *, weights: str | Path | None = None, device: torch.dev
             raise SettingsError(msg)
         changed = msgspec.structs.replace(settings.model, weights=str(weights))
         settings = msgspec.structs.replace(settings, model=changed)
-    model, trunk = build_model(settings, num_classes=len(facts.data.classes), device=device)
+    model, trunk = build_model(
+        settings, num_classes=len(facts.data.classes), device=device, num_bins=facts.data.bins
+    )
     if trunk.sha256 != facts.trunk.sha256:
         msg = (
             f"this trunk ({trunk.kind}: {trunk.origin}) is not the one that {path} was trained on "

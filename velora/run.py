@@ -116,7 +116,9 @@ def _train(
         )
         for split in filled_splits(shards)
     }
-    model, trunk = build_model(settings, num_classes=len(spec.classes), device=device)
+    model, trunk = build_model(
+        settings, num_classes=len(spec.classes), device=device, num_bins=spec.bins
+    )
     if trunk.kind == "random":
         reporter.note(RANDOM_TRUNK_WARNING)
     facts = RunFacts(
