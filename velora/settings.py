@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 PositiveInt = Annotated[int, Meta(ge=1)]
 NotNegativeInt = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
+SomeOrAll = Annotated[float, Meta(gt=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0, lt=1e9)]
 NotNegative = Annotated[float, Meta(ge=0.0, lt=1e9)]
 
@@ -48,6 +49,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Weight of the reconstruction loss; 0 leaves its block out.
     rec_weight: NotNegative = 1.0
     head_dropout: Share = 0.0
+    #: Share of the patches of a clip that are looked at: those with most events and change.
+    keep_tokens: SomeOrAll = 1.0
 
     @property
     def senses(self) -> tuple[str, ...]:

@@ -112,6 +112,8 @@ def export(
 
 def _peft_files(model: Classifier, description: dict[str, Any]) -> dict[str, bytes]:
     tensors = {name: t.cpu().contiguous() for name, t in other_tensors(model).items()}
+    if model.keep_tokens < 1:
+        description = {**description, "keep_tokens": model.keep_tokens}
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     return {
         **adapter_files(model, backbone=description["backbone"]),

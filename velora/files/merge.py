@@ -40,13 +40,19 @@ class DenseVELoRA(nn.Module):
     Raises
     ------
     SettingsError
-        If it is no VELoRA of ``mode = "paper"``.
+        If it is no VELoRA of ``mode = "paper"``, or looks at a share of the patches only.
     """
 
     def __init__(self, model: Classifier, *, frames: int, stored_differences: bool = False) -> None:
         super().__init__()
         if not isinstance(model, VELoRA):
             msg = f"only models of mode = 'paper' can be merged, this is a {type(model).__name__}"
+            raise SettingsError(msg)
+        if model.keep_tokens < 1:
+            msg = (
+                f"model.keep_tokens = {model.keep_tokens:g} looks at other patches in every clip, "
+                "which a merged model cannot; export to peft, or train with keep_tokens = 1"
+            )
             raise SettingsError(msg)
         self.streams = tuple(s for s in model.streams if s != "diff" or frames > 1)
         stored = stored_differences and "diff" in self.streams

@@ -37,6 +37,8 @@ class Classifier(nn.Module):
     #: The senses whose changes make the difference stream.
     moving: tuple[str, ...]
     num_classes: int
+    #: Share of the patches of a clip that the model looks at.
+    keep_tokens: float = 1.0
     #: Keep less of the forward pass and compute it again in the backward pass.
     checkpointing: bool = False
     #: Whether a clip must have all senses: none can be masked.

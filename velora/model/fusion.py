@@ -3,7 +3,7 @@
 Attention does not depend on the order of its tokens, so the prefix tokens of all streams go first,
 which trunks with rotary positions need.
 
-    B clips, S streams, N tokens (P prefix + patches), D width
+    B clips, S streams, N tokens (P prefix + patches), K kept patches, D width
 """
 
 from __future__ import annotations
@@ -48,15 +48,25 @@ class JointFusion(nn.Module):
         self.out_streams = tuple(streams)
 
     def forward(
-        self, trunk: Trunk, features: Tensor, present: Tensor, *, recompute: bool = False
+        self,
+        trunk: Trunk,
+        features: Tensor,
+        present: Tensor,
+        *,
+        kept: Tensor | None = None,
+        recompute: bool = False,
     ) -> Tensor:
-        """Map (B, S, N, D) features to (B, S, N, D); ``present`` (B, S) says what to look at."""
+        """Map (B, S, N, D) features to (B, S, N, D); ``present`` (B, S) says what to look at.
+
+        ``kept`` (B, K) are the positions of the patches, where not all are there.
+        """
         num_streams = features.shape[1]
         x = trunk.run(
             trunk.high,
             join_tokens(features, self.num_prefix),
             mask=key_mask(features, present, self.num_prefix),
             num_streams=num_streams,
+            kept=kept,
             contexts=_no_groups if recompute else None,
         )
         return split_tokens(x, num_streams, self.num_prefix)
@@ -101,9 +111,15 @@ class FigureFusion(nn.Module):
             )
 
     def forward(
-        self, trunk: Trunk, features: Tensor, present: Tensor, *, recompute: bool = False
+        self,
+        trunk: Trunk,
+        features: Tensor,
+        present: Tensor,
+        *,
+        kept: Tensor | None = None,
+        recompute: bool = False,
     ) -> Tensor:
-        """Map (B, S, N, D) features to (B, 2, N, D): RGB and event."""
+        """Map (B, S, N, D) features to (B, 2, N, D), RGB and event; see `JointFusion`."""
         contexts = self.groups.for_checkpoint if recompute else None
         num_clips, num_streams = features.shape[:2]
         x = trunk.run(
@@ -111,13 +127,15 @@ class FigureFusion(nn.Module):
             join_tokens(features, self.num_prefix),
             mask=key_mask(features, present, self.num_prefix),
             num_streams=num_streams,
+            kept=kept,
             contexts=contexts,
         )
         fused = _senses_first(split_tokens(x, num_streams, self.num_prefix))
         y = _senses_first(features)
+        twice = None if kept is None else kept.repeat(2, 1)
         with self.groups([num_clips] * 2, like=y):
             for i, block in enumerate(trunk.high):
-                y = trunk.run([block], y, contexts=contexts)
+                y = trunk.run([block], y, kept=twice, contexts=contexts)
                 if self.branches:
                     y = y + self.branches[i](fused)
         return y.unflatten(0, (2, num_clips)).transpose(0, 1)

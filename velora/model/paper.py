@@ -6,10 +6,12 @@ streams meet in the high blocks; a linear head reads the pooled streams. A froze
 block, with an adapter of its own, learns to reconstruct each sense from the other while training.
 
     B clips, T frames, S streams, U distinct images, M rows (images of all streams)
-    N tokens (P prefix + patches), D width, C classes, H, W
+    N tokens (P prefix + patches), K kept patches, D width, C classes, H, W
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from velora.frames.frames import FramePooling, Frames, difference_frames, frame_
 from velora.model.classifier import Classifier, Output, logits_of
 from velora.model.fusion import FigureFusion, JointFusion
 from velora.model.lora import Adapter, GroupedLowRank, RowGroups, add_lora
+from velora.model.pruning import prune
 from velora.model.trunk import Trunk, low_half, twin
 from velora.settings import LoraSettings, ModelSettings
 
@@ -44,6 +47,7 @@ class VELoRA(Classifier):
         self.moving = settings.moving
         self.streams = (*self.senses, *(("diff",) if self.moving else ()))
         self.num_classes = num_classes
+        self.keep_tokens = settings.keep_tokens
         self.row_groups = RowGroups()
         self.tunes_trunk = settings.tuning == "full"
         adapter = None
@@ -132,8 +136,13 @@ class VELoRA(Classifier):
         if not bool(present.any(dim=1).all()):
             msg = f"a clip of the batch has none of the senses {self.senses}"
             raise ValueError(msg)
-        features = self._low(streams)
-        fused = self.fusion(self.trunk, features, present, recompute=self.checkpointing)
+        kept = of_pictures = None
+        if self.keep_tokens < 1:
+            grid_hw = self.trunk.vit.patch_embed.grid_size
+            named = dict(zip(self.streams, streams, strict=True))
+            streams, kept, of_pictures = prune(named, share=self.keep_tokens, grid_hw=grid_hw)
+        features = self._low(streams, of_pictures)
+        fused = self.fusion(self.trunk, features, present, kept=kept, recompute=self.checkpointing)
         shown = [self.streams.index(name) for name in self.fusion.out_streams]
         pooled = self._pool(self.trunk.final_norm(fused), present[:, shown])
         logits = logits_of(self.head, self.head_dropout(pooled))
@@ -142,7 +151,8 @@ class VELoRA(Classifier):
         both = present[:, :2].all(dim=1).nonzero().squeeze(1).to(features.device)
         if not len(both):
             return Output(logits)
-        rec_loss = self._reconstruction_loss(self.rec, features[both])
+        twice = None if kept is None else kept[both].repeat(2, 1)
+        rec_loss = self._reconstruction_loss(self.rec, features[both], kept=twice)
         return Output(logits, rec_loss, rec_clips=len(both))
 
     def _stream_frames(self, frames: dict[str, Frames]) -> list[Frames]:
@@ -156,30 +166,38 @@ class VELoRA(Classifier):
             )
         return streams
 
-    def _low(self, streams: list[Frames]) -> Tensor:
-        """Run the low blocks over the images of all streams -> (B, S, N, D)."""
+    def _low(self, streams: list[Frames], kept: Sequence[Tensor] | None = None) -> Tensor:
+        """Run the low blocks over the images of all streams -> (B, S, N, D).
+
+        ``kept`` (U, K) are the patches of each stream's images that are looked at.
+        """
         if self.towers:
             towers = [self.trunk, *self.towers]
+            each = [None] * len(streams) if kept is None else kept
             rows = [
-                self._run_low(tower, f.images, [len(f.images)])
-                for tower, f in zip(towers, streams, strict=True)
+                self._run_low(tower, f.images, [len(f.images)], kept=k)
+                for tower, f, k in zip(towers, streams, each, strict=True)
             ]
         else:
             sizes = [len(f.images) for f in streams]
-            x = self._run_low(self.trunk, torch.cat([f.images for f in streams]), sizes)
+            pictures = torch.cat([f.images for f in streams])
+            together = None if kept is None else torch.cat(list(kept))
+            x = self._run_low(self.trunk, pictures, sizes, kept=together)
             rows = list(torch.split(x, sizes))
         pools = self.frame_pooling or [frame_mean] * len(streams)
         means = [pool(x, f.index) for pool, x, f in zip(pools, rows, streams, strict=True)]
         return torch.stack(means, dim=1) + self.stream_embed[:, None]
 
-    def _run_low(self, trunk: Trunk, pictures: Tensor, sizes: list[int]) -> Tensor:
+    def _run_low(
+        self, trunk: Trunk, pictures: Tensor, sizes: list[int], *, kept: Tensor | None
+    ) -> Tensor:
         # Nothing before the first adapter trains; a saliency asks for the gradient of the pictures.
         wanted = self.tunes_trunk or pictures.requires_grad
         with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
-            x = trunk.embed(pictures)
+            x = trunk.embed(pictures, kept=kept)
         contexts = self.row_groups.for_checkpoint if self.checkpointing else None
         with self.row_groups(sizes, like=pictures):
-            return trunk.run(trunk.low, x, contexts=contexts)
+            return trunk.run(trunk.low, x, kept=kept, contexts=contexts)
 
     def _pool(self, x: Tensor, present: Tensor) -> Tensor:
         """[CLS if there is one, mean of patches] of each stream, zero for absent streams."""
@@ -188,9 +206,11 @@ class VELoRA(Classifier):
             pooled.insert(0, x[:, :, 0])
         return (torch.cat(pooled, dim=-1) * present[..., None].to(x)).flatten(1)
 
-    def _reconstruction_loss(self, rec: nn.Module, features: Tensor) -> Tensor:
+    def _reconstruction_loss(
+        self, rec: nn.Module, features: Tensor, *, kept: Tensor | None = None
+    ) -> Tensor:
         rgb, event = features[:, 0], features[:, 1]
-        rebuilt = self.trunk.run([rec], torch.cat([event, rgb]))
+        rebuilt = self.trunk.run([rec], torch.cat([event, rgb]), kept=kept)
         targets = torch.cat([rgb, event]).detach()
         # Each direction is a mean over as many numbers, so their sum is twice the joint mean.
         return 2 * F.mse_loss(_plain_norm(rebuilt), _plain_norm(targets))

@@ -1,6 +1,6 @@
 """A frozen ViT, split into low and high blocks.
 
-M rows (images), S streams, N tokens (P prefix + patches), D width, L blocks
+M rows (images), S streams, N tokens (P prefix + patches), K kept patches, D width, L blocks
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from eventkit.errors import SettingsError
 from velora._torchvision import ensure_torchvision
+from velora.model.pruning import keep_patches
 
 ensure_torchvision()
 
@@ -62,11 +63,11 @@ class Trunk(nn.Module):
         """The last h blocks."""
         return list(self.vit.blocks)[-self.num_high :]
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Turn (M, 3, H, W) pictures in [0, 1] into (M, N, D) tokens."""
+    def embed(self, pictures: Tensor, *, kept: Tensor | None = None) -> Tensor:
+        """Turn (M, 3, H, W) pictures in [0, 1] into (M, N, D) tokens, of ``kept`` patches only."""
         x = self.vit._pos_embed(self.vit.patch_embed((pictures - self.mean) / self.std))
         tokens: Tensor = self.vit.norm_pre(x[0] if self.takes_rope else x)
-        return tokens
+        return tokens if kept is None else keep_patches(tokens, kept, num_prefix=self.num_prefix)
 
     def run(
         self,
@@ -75,6 +76,7 @@ class Trunk(nn.Module):
         *,
         mask: Tensor | None = None,
         num_streams: int = 1,
+        kept: Tensor | None = None,
         contexts: CheckpointContexts | None = None,
     ) -> Tensor:
         """Run tokens through blocks.
@@ -84,13 +86,15 @@ class Trunk(nn.Module):
         x : (M, N, D), or (M, S * N, D) with the prefix tokens of ``num_streams`` S streams first
         mask : (M, 1, 1, S * N) bool, optional
             True where a key may be seen.
+        kept : (M, K) int64, optional
+            Positions of the patches of a stream, where not all are there.
         contexts : callable, optional
             Keep the input of each block only and compute the rest again in the backward pass,
             within these contexts; see `torch.utils.checkpoint`.
         """
         extra = {"attn_mask": mask}
         if self.takes_rope:
-            extra["rope"] = self._rope(num_streams)
+            extra["rope"] = self._rope(num_streams, kept)
         for block in blocks:
             if contexts is None:
                 x = block(x, **extra)
@@ -98,15 +102,20 @@ class Trunk(nn.Module):
                 x = checkpoint(block, x, use_reentrant=False, context_fn=contexts, **extra)
         return x
 
-    def _rope(self, num_streams: int) -> Tensor | None:
-        """The rotary table of the patches, (S * patches, ...), or None for a trunk without."""
+    def _rope(self, num_streams: int, kept: Tensor | None) -> Tensor | None:
+        """The rotary table of the patches, or None for a trunk without.
+
+        (S * patches, ...) for all rows, or (M, 1 for all heads, S * K, ...).
+        """
         rope = self.vit.rope
         if rope is None:
             return None
         # As timm's own forward pass asks: by shape, unless the table has one already.
         knows = hasattr(rope, "feat_shape") and not self.vit.dynamic_img_size
         table: Tensor = rope.get_embed(shape=None if knows else self.vit.patch_embed.grid_size)
-        return table.repeat(num_streams, 1)
+        if kept is None:
+            return table.repeat(num_streams, 1)
+        return table[kept].repeat(1, num_streams, 1)[:, None]
 
     def final_norm(self, x: Tensor) -> Tensor:
         """Apply the trunk's last norm, wherever timm keeps it."""
