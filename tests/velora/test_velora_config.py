@@ -48,7 +48,7 @@ def test_a_mistake_is_refused_with_the_file_and_the_key(
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("model.backbone.depth", "model.backbone is a value, 'vit_tiny_patch16_224', and has no"),
+        ("model.backbone.depth", "model.backbone is a value, 'velora_tiny', and has no"),
         ("train.mixup.alpha.x", r"train\.mixup"),
     ],
 )
