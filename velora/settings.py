@@ -74,6 +74,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 f"'both' (of what it looks at), {self.streams!r} or 'none'"
             )
             raise ValueError(msg)
+        if self.fusion == "figure" and self.tuning != "lora":
+            msg = (
+                f"fusion = 'figure' brings the fused tokens to the output by adapters alone, and "
+                f"tuning = {self.tuning!r} has none: set fusion = 'joint', or tuning = 'lora'"
+            )
+            raise ValueError(msg)
         if self.trunks == "separate" and self.tuning != "full":
             msg = (
                 "trunks = 'separate' needs tuning = 'full': over a frozen trunk every stream has "

@@ -68,6 +68,18 @@ def test_the_figure_adds_a_low_rank_term_of_the_fused_tokens_after_each_high_blo
     torch.testing.assert_close(model(BATCH).logits, torch.stack(expected), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_figure_hands_on_what_the_difference_stream_says(shared: bool) -> None:
+    model = wake(make_model(fusion="figure", lora={"shared": shared}))
+    difference = difference_frames(list(BATCH.values()))
+    still = Frames(torch.zeros_like(difference.images), difference.index)
+
+    moved = model({**BATCH, "diff": difference}).logits
+    without = model({**BATCH, "diff": still}).logits
+
+    assert float((moved - without).abs().max().detach()) > 1e-4
+
+
 def test_the_figure_is_the_trunk_on_each_sense_at_the_start() -> None:
     model = make_model(fusion="figure")
 
@@ -171,6 +183,11 @@ TRAINS = {
         {"low", "high", "reconstruction", "stream", "frame", "head"},
     ),
     "figure": ({"fusion": "figure"}, {}, {"low", "fusion", "reconstruction", "stream", "head"}),
+    "figure, no shared": (
+        {"fusion": "figure"},
+        {"shared": False},
+        {"low", "fusion", "reconstruction", "stream", "head"},
+    ),
 }
 
 
@@ -272,6 +289,8 @@ def test_every_family_of_trunks_learns_with_either_fusion(name: str, fusion: str
     [
         ({"trunks": "separate"}, "needs tuning = 'full'"),
         ({"fusion": "figure", "streams": "rgb"}, "streams must be 'fusion'"),
+        ({"fusion": "figure", "tuning": "full"}, "by adapters alone"),
+        ({"fusion": "figure", "tuning": "probe"}, "by adapters alone"),
         ({"streams": "rgb", "difference": "event"}, "looks at no event"),
     ],
 )

@@ -85,30 +85,30 @@ class FigureFusion(nn.Module):
         trunk: Trunk,
         *,
         streams: Sequence[str],
-        adapter: Adapter | None,
+        adapter: Adapter,
+        shared: Adapter | None,
         targets: Sequence[str],
-        trains: bool,
     ) -> None:
         super().__init__()
-        self.block = twin(trunk.high[0], shared=not trains)
+        self.block = twin(trunk.high[0], shared=True)
         join_prefixes(self.block, len(streams) * trunk.num_prefix)
         self.num_prefix = trunk.num_prefix
         self.out_streams = ("rgb", "event")
         self.groups = RowGroups()
-        self.branches = nn.ModuleList()
-        if adapter is not None:
-            add_lora([self.block], targets=targets, num_groups=1, adapter=adapter)
-            self.branches.extend(
-                GroupedLowRank(
-                    trunk.width,
-                    trunk.width,
-                    num_groups=2,
-                    adapter=adapter,
-                    groups=self.groups,
-                    like=next(trunk.parameters()),
-                )
-                for _ in trunk.high
+        if shared is not None:
+            add_lora([self.block], targets=targets, num_groups=1, adapter=shared)
+        # The only way of the fused tokens to the output, whatever `shared` is.
+        self.branches = nn.ModuleList(
+            GroupedLowRank(
+                trunk.width,
+                trunk.width,
+                num_groups=2,
+                adapter=adapter,
+                groups=self.groups,
+                like=next(trunk.parameters()),
             )
+            for _ in trunk.high
+        )
 
     def forward(
         self,
@@ -136,8 +136,7 @@ class FigureFusion(nn.Module):
         with self.groups([num_clips] * 2, like=y):
             for i, block in enumerate(trunk.high):
                 y = trunk.run([block], y, kept=twice, contexts=contexts)
-                if self.branches:
-                    y = y + self.branches[i](fused)
+                y = y + self.branches[i](fused)
         return y.unflatten(0, (2, num_clips)).transpose(0, 1)
 
 

@@ -85,12 +85,9 @@ class VELoRA(Classifier):
             return JointFusion(
                 self.trunk, streams=self.streams, adapter=shared, targets=lora.targets
             )
+        assert adapter is not None  # the settings refuse the figure without adapters
         return FigureFusion(
-            self.trunk,
-            streams=self.streams,
-            adapter=shared,
-            targets=lora.targets,
-            trains=self.tunes_trunk,
+            self.trunk, streams=self.streams, adapter=adapter, shared=shared, targets=lora.targets
         )
 
     def _make_head(self, settings: ModelSettings) -> None:
