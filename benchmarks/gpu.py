@@ -4,7 +4,8 @@
     python benchmarks/gpu.py --device cpu         the same ratios on a CPU, with two small clips
 
 Rows are called in turns and compared within a round. FLOPs are those of the model that runs,
-counted by torch; utilisation is against the bf16 matmul rate measured on the same device.
+counted by torch; utilisation is against the bf16 matmul rate measured on the same device. The last
+table is what the loader gives (`feed.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import common  # noqa: F401  (first: one thread, or spinning ones cost a factor of ten)
 import torch
+from feed import tell_feed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,6 +44,7 @@ class Setup:
     loop_clips: int
     frames: int
     rounds: int
+    workers: tuple[int, ...]
 
     def clips_of(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Random RGB and event pictures (count, T, 3, H, W) and labels."""
@@ -92,7 +95,7 @@ class Trainer:
 
 def main() -> None:
     """Measure and print."""
-    setup = parse()
+    setup = parse(__doc__)
     print(f"# {name_of(setup.device)}, torch {torch.__version__}, {setup}")
     bf16 = setup.device.type == "cuda"
     rows = variants(setup, bf16=bf16)
@@ -100,23 +103,21 @@ def main() -> None:
     rates = {name: len(rows[name].labels) / t for name, t in times.items()}
     for name, rate in rates.items():
         print(f"{name:<34} {rate:9.2f} clips/s")
-    ours = "VELoRA, compiled" if "VELoRA, compiled" in rates else "VELoRA"
-    print(f"beside the released loop: {rates[ours] / rates['released loop, fp32']:.2f}x")
-    print(f"beside three PEFT copies: {rates[ours] / rates['three PEFT copies']:.2f}x")
+    ours_is = "VELoRA, compiled" if "VELoRA, compiled" in rates else "VELoRA"
+    print(f"beside the released loop: {rates[ours_is] / rates['released loop, fp32']:.2f}x")
+    print(f"beside three PEFT copies: {rates[ours_is] / rates['three PEFT copies']:.2f}x")
     evaluation = measure({"evaluate": rows["VELoRA"].evaluate}, setup)["evaluate"]
     ratio = setup.clips / evaluation / rates["VELoRA"]
     print(f"evaluation beside training: {ratio:.2f}x")
-    tell_utilisation(rows["VELoRA"], setup, rates[ours], bf16=bf16)
+    tell_utilisation(rows["VELoRA"], setup, rates[ours_is], bf16=bf16)
     tell_memory(rows["VELoRA"], setup)
+    tell_feed(rates[ours_is], workers=setup.workers, rounds=setup.rounds, pin=bf16)
 
 
 def variants(setup: Setup, *, bf16: bool) -> dict[str, Trainer]:
     """Build the rows."""
     rgb, event, labels = setup.clips_of(setup.clips)
     few = setup.loop_clips
-    ours = VELoRA(
-        setup.trunk(), num_classes=CLASSES, settings=ModelSettings(), lora=LoraSettings()
-    ).to(setup.device)
     copies = PeftCopies(setup.trunk(), num_classes=CLASSES).to(setup.device)
     loop = ReleasedLoop(setup.trunk(), num_classes=CLASSES).to(setup.device)
     rows = {
@@ -124,15 +125,22 @@ def variants(setup: Setup, *, bf16: bool) -> dict[str, Trainer]:
             loop, lambda: streams_of(rgb[:few], event[:few]), labels[:few], bf16=False
         ),
         "three PEFT copies": Trainer(copies, lambda: streams_of(rgb, event), labels, bf16=bf16),
-        "VELoRA": Trainer(ours, lambda: frames_of(rgb, event), labels, bf16=bf16),
+        "VELoRA": velora_row(setup, bf16=bf16, compiled=False),
     }
     if setup.device.type == "cuda":
-        fast = VELoRA(
-            setup.trunk(), num_classes=CLASSES, settings=ModelSettings(), lora=LoraSettings()
-        ).to(setup.device)
-        fast.compile_blocks()
-        rows["VELoRA, compiled"] = Trainer(fast, lambda: frames_of(rgb, event), labels, bf16=bf16)
+        rows["VELoRA, compiled"] = velora_row(setup, bf16=bf16, compiled=True)
     return rows
+
+
+def velora_row(setup: Setup, *, bf16: bool, compiled: bool) -> Trainer:
+    """VELoRA's own training step."""
+    rgb, event, labels = setup.clips_of(setup.clips)
+    model = VELoRA(
+        setup.trunk(), num_classes=CLASSES, settings=ModelSettings(), lora=LoraSettings()
+    ).to(setup.device)
+    if compiled:
+        model.compile_blocks()
+    return Trainer(model, lambda: frames_of(rgb, event), labels, bf16=bf16)
 
 
 def measure(rows: dict[str, Callable[[], None]], setup: Setup) -> dict[str, float]:
@@ -210,15 +218,16 @@ def name_of(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def parse() -> Setup:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(doc: str) -> Setup:
+    """Read the command line of a script that says what it does in ``doc``."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--backbone", default="vit_base_patch16_clip_quickgelu_224.openai")
     parser.add_argument("--img-size", type=int)
     parser.add_argument("--clips", type=int)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, nargs="+", default=(1, 2, 4))
     args = parser.parse_args()
     device = torch.device(args.device)
     clips = args.clips or (16 if device.type == "cuda" else 2)
@@ -230,6 +239,7 @@ def parse() -> Setup:
         loop_clips=min(clips, 2),
         frames=args.frames,
         rounds=args.rounds,
+        workers=tuple(args.workers),
     )
 
 

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from velora.data.clips import Clip
+from velora.data.rows import Places
 from velora.frames.augment import Change
 
 #: The arrays of a clip that go to the device.
 PACKED = ("rgb", "events", "diff_events", "diff_rgb")
+
+_NO_PLACES = Places()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,25 +88,38 @@ def make_batch(
     partner: NDArray[np.int64] | None = None,
     share: NDArray[np.float64] | None = None,
     pin: bool = False,
+    places: Places = _NO_PLACES,
 ) -> Batch:
-    """Pack clips; see `Batch`. ``pin`` puts the pixels where a CUDA device fetches them itself."""
+    """Pack clips; see `Batch`. ``pin`` puts the pixels where a CUDA device fetches them itself.
+
+    Clips that lie in ``places`` one after the other are packed already: pixels are shared.
+    """
     size = len(positions)
+    arrays = {name: _filled([getattr(clip, name) for clip in clips]) for name in PACKED}
     return Batch(
         clips=clips,
         positions=list(positions),
         changes=changes,
         partner=np.arange(size) if partner is None else partner,
         share=np.ones(size) if share is None else share,
-        packs={name: _packed([getattr(clip, name) for clip in clips], pin=pin) for name in PACKED},
+        packs={
+            name: _packed(of, placed=places.joined(name, of), pin=pin)
+            for name, of in arrays.items()
+        },
     )
 
 
-def _packed(arrays: list[NDArray[Any] | None], *, pin: bool) -> list[Tensor]:
+def _filled(arrays: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
+    return [array for array in arrays if array is not None and len(array)]
+
+
+def _packed(arrays: list[NDArray[Any]], *, placed: Tensor | None, pin: bool) -> list[Tensor]:
     """Join arrays along the first axis, those of one shape and type that follow each other."""
-    filled = [array for array in arrays if array is not None and len(array)]
+    if placed is not None:
+        return [placed]
     return [
         _joined(list(run), pin=pin)
-        for _, run in groupby(filled, key=lambda array: (array.shape[1:], array.dtype))
+        for _, run in groupby(arrays, key=lambda array: (array.shape[1:], array.dtype))
     ]
 
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit.errors import DamageError
+from eventkit.errors import DamageError, FormatError
+from eventkit.frames import to_uint8
+from eventkit.readers.images.pixels import decode_pixels
 from eventkit.samples import Sample, decode_images, decode_sample
 from eventkit.shards import ShardSet
+from velora.data.rows import Placed, Rows, put
 from velora.data.spec import DataSpec, check_view, event_input
 from velora.settings import DataSettings
 
 Sense = str  # "rgb" or "event"
+
+_NO_ROWS: Rows = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +67,12 @@ class Clip:
 
 
 def decode_clip(
-    sample: Sample, *, label: int, bins: int, frames: NDArray[np.int64] | None = None
+    sample: Sample,
+    *,
+    label: int,
+    bins: int,
+    frames: NDArray[np.int64] | None = None,
+    rows: Rows = _NO_ROWS,
 ) -> Clip:
     """Decode a sample; repeated RGB images are decoded and kept once.
 
@@ -75,6 +85,8 @@ def decode_clip(
         Of the set.
     frames : (T,) int64, optional
         Those to keep; all without it.
+    rows : mapping name -> array
+        Where ``rgb`` and ``events`` go if they have this shape and type.
     """
     events = sample.events
     if events.ndim != 4 or events.shape[0] != bins or len(sample.rgb) != bins:
@@ -90,7 +102,7 @@ def decode_clip(
     distinct: dict[bytes, int] = {}
     index = np.array([distinct.setdefault(sample.rgb[t], len(distinct)) for t in kept])
     if sample.meta.get("has_rgb", True):
-        rgb = _decode_rgb(sample.key, list(distinct))
+        rgb = _decode_rgb(sample.key, list(distinct), rows.get("rgb"))
     else:
         rgb, index = np.zeros((0, 1, 1, 1), np.uint8), np.full(len(kept), -1)
     return Clip(
@@ -98,7 +110,7 @@ def decode_clip(
         label=label,
         rgb=rgb,
         rgb_index=index.astype(np.int64),
-        events=events,
+        events=put(events, rows.get("events")),
         diff_events=None if sample.diff_events is None else compact(sample.diff_events),
         diff_rgb=sample.diff_rgb,
     )
@@ -122,7 +134,9 @@ def compact(events: NDArray[Any]) -> NDArray[Any]:
     return np.minimum(events, 255).astype(np.uint8)
 
 
-def _decode_rgb(key: str, images: list[bytes]) -> NDArray[np.uint8]:
+def _decode_rgb(key: str, images: list[bytes], row: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    if row is not None and len(row) == len(images) and _filled(row, images):
+        return row
     try:
         return decode_images(images)
     except DamageError as error:
@@ -130,8 +144,22 @@ def _decode_rgb(key: str, images: list[bytes]) -> NDArray[np.uint8]:
         raise DamageError(msg) from error
 
 
+def _filled(row: NDArray[np.uint8], images: list[bytes]) -> bool:
+    """Decode pictures into a row; False if one does not fit, or is one that cannot be decoded."""
+    for place, data in zip(row, images, strict=True):
+        try:
+            pixels = to_uint8(decode_pixels(data, path="picture of a sample"))
+        except FormatError:
+            return False
+        if put(pixels, place) is not place:
+            return False
+    return True
+
+
 class ClipDataset:
     """The clips of one split, by position; thread-safe.
+
+    A position that is a `velora.data.rows.Placed` puts the clip into its rows.
 
     Parameters
     ----------
@@ -186,22 +214,28 @@ class ClipDataset:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> Clip:
+        rows = i.rows if isinstance(i, Placed) else _NO_ROWS
         clip = self._cache.get(i)
         if clip is None:
-            clip = self._decoded(i)
+            if rows and sum(row.nbytes for row in rows.values()) > self._room:
+                return self._decoded(i, rows)
+            clip = self._decoded(i, _NO_ROWS)
             with self._lock:
                 if i not in self._cache and clip.num_bytes <= self._room:
-                    self._cache[i] = clip
+                    self._cache[int(i)] = clip
                     self._room -= clip.num_bytes
-        return clip
+        # Of a clip that is kept, since rows are used again.
+        if not rows:
+            return clip
+        rgb, events = put(clip.rgb, rows.get("rgb")), put(clip.events, rows.get("events"))
+        return replace(clip, rgb=rgb, events=events)
 
-    def _decoded(self, i: int) -> Clip:
+    def _decoded(self, i: int, rows: Rows) -> Clip:
         try:
             members = self.shards.members(self.split, i, suffixes=self._wanted)
             sample = decode_sample(str(self.keys[i]), members)
-            return decode_clip(
-                sample, label=int(self.labels[i]), bins=self.bins, frames=self.frames
-            )
+            label = int(self.labels[i])
+            return decode_clip(sample, label=label, bins=self.bins, frames=self.frames, rows=rows)
         except DamageError as error:
             index = self.shards.index(self.split)
             shard = index.shards[int(index.shard[i])]
