@@ -239,6 +239,41 @@ def test_an_error_of_one_process_ends_all_with_its_message_and_code(
     assert time.monotonic() - begun < 60
 
 
+SPEAKERS = """
+import os, sys, time
+from pathlib import Path
+folder, texts, patience = Path(sys.argv[1]), sys.argv[2:4], float(sys.argv[4])
+rank = int(os.environ["RANK"])
+while rank and not (folder / "spoken").exists():
+    time.sleep(0.01)
+print(texts[rank], file=sys.stderr, flush=True)
+(folder / "spoken").touch()
+time.sleep(0 if rank else patience)
+sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize("patience", [0, 60])
+def test_what_the_first_has_said_before_it_was_ended_is_not_said_again(
+    tmp_path: Path, patience: int
+) -> None:
+    said = "error: no such device"
+
+    process = start("-c", SPEAKERS, str(tmp_path), said, said, str(patience), processes=2)
+    _, err = process.communicate(timeout=100)
+
+    assert (process.returncode, err) == (2, f"{said}\n")
+
+
+def test_what_another_one_alone_has_to_say_is_said_beside_the_first(tmp_path: Path) -> None:
+    texts = ("warning: of the first", "error: of the second")
+
+    process = start("-c", SPEAKERS, str(tmp_path), *texts, "60", processes=2)
+    _, err = process.communicate(timeout=100)
+
+    assert (process.returncode, err) == (2, "".join(f"{text}\n" for text in texts))
+
+
 @pytest.mark.long
 def test_what_all_refuse_is_said_once(uneven: Path, tmp_path: Path) -> None:
     process = start(

@@ -20,6 +20,7 @@ import torch
 from eventkit.errors import DamageError, SettingsError
 from velora.config import load_settings
 from velora.run import TrainOptions, train
+from velora.training.checkpoint import RunFolder
 from velora.training.progress import PlainReporter, Step
 from velora.training.states import load_state, save_state, state_paths
 from velora.training.step_log import StepLog, read_steps
@@ -31,7 +32,6 @@ EVERYTHING: dict[str, object] = {
     "train.mixup": 0.4,
     "train.ema": 0.9,
     "train.accumulate": 2,
-    "train.class_weights": "balanced",
     "lora.dropout": 0.2,
     "model.head_dropout": 0.2,
     "data.sampling": "balanced",
@@ -190,6 +190,106 @@ def test_the_log_of_steps_drops_what_a_state_does_not_have_and_half_a_line(tmp_p
         {"step": 2, "loss": 0.2},
         {"step": 3, "loss": 0.5},
     ]
+
+
+class Slow(Stop):
+    """Takes its time over the first clips of an epoch."""
+
+    def step(self, step: Step) -> None:
+        if step.done == 8:
+            time.sleep(1.0)
+        super().step(step)
+
+
+def seconds_of(run: Path) -> list[float]:
+    return [json.loads(line)["seconds"] for line in (run / "metrics.jsonl").open()]
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_of_it(
+    uninterrupted: tuple[Path, dict[str, Any]], shards: Path, tmp_path: Path
+) -> None:
+    recipe, expected = uninterrupted
+    with pytest.raises(KeyboardInterrupt):
+        run_train(recipe, shards, tmp_path, Slow(after=3), every_s=0.0)
+    (folder,) = tmp_path.iterdir()
+    kept = torch.load(state_paths(folder)[0], weights_only=True)["totals"]["seconds"]
+    assert kept >= 1.0
+
+    run = run_train(recipe, shards, tmp_path, Stop(), every_s=0.0)
+
+    first, *others = seconds_of(run)
+    assert first > kept
+    # What came before is of its epoch alone.
+    assert all(second < first for second in others)
+    assert outcome(run) == expected
+
+
+def test_a_state_without_seconds_is_gone_on_with(
+    uninterrupted: tuple[Path, dict[str, Any]], shards: Path, tmp_path: Path
+) -> None:
+    recipe, expected = uninterrupted
+    with pytest.raises(KeyboardInterrupt):
+        run_train(recipe, shards, tmp_path, Stop(after=3), every_s=0.0)
+    (folder,) = tmp_path.iterdir()
+    for path in state_paths(folder):
+        state = torch.load(path, weights_only=True)
+        del state["totals"]["seconds"]
+        torch.save(state, path)
+
+    run = run_train(recipe, shards, tmp_path, Stop(), every_s=0.0)
+
+    assert outcome(run) == expected
+    assert all(second > 0 for second in seconds_of(run))
+
+
+DAMAGE = [
+    b'{"NAME": 2, "loss',
+    b"\x00" * 20,
+    b"\xff\xfe",
+    b"[2]",
+    b'{"loss": 1}',
+    b'{"NAME": "2"}',
+    b"",
+]
+
+
+@pytest.mark.parametrize("line", DAMAGE)
+@pytest.mark.parametrize(("name", "key"), [("steps.jsonl", "step"), ("metrics.jsonl", "epoch")])
+def test_a_damaged_line_is_named_with_its_file_number_and_cure(
+    tmp_path: Path, name: str, key: str, line: bytes
+) -> None:
+    good = [json.dumps({key: number}).encode() for number in (1, 2, 3)]
+    damaged = [good[0], line.replace(b"NAME", key.encode()), good[2]]
+    (tmp_path / name).write_bytes(b"\n".join(damaged) + b"\n")
+
+    def read() -> list[dict[str, Any]]:
+        return read_steps(tmp_path) if name == "steps.jsonl" else RunFolder(tmp_path).metrics()
+
+    with pytest.raises(DamageError, match=rf"{name}, line 2: .*{key}.*delete the line"):
+        read()
+    (tmp_path / name).write_bytes(b"\n".join(good))
+    assert read() == [{key: 1}, {key: 2}, {key: 3}]
+    # What a kill cut off is no line.
+    (tmp_path / name).write_bytes(b"\n".join(good)[:-2])
+    assert read() == [{key: 1}, {key: 2}]
+
+
+def test_a_run_with_a_damaged_line_ends_in_one_sentence(
+    uninterrupted: tuple[Path, dict[str, Any]], shards: Path, tmp_path: Path
+) -> None:
+    recipe, _ = uninterrupted
+    with pytest.raises(KeyboardInterrupt):
+        run_train(recipe, shards, tmp_path, Stop(after=5), every_s=0.0)
+    (folder,) = tmp_path.iterdir()
+    path = folder / "steps.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1][:9] + b"\n", *lines[2:]]))
+
+    with pytest.raises(DamageError, match=r"steps\.jsonl, line 2: "):
+        run_train(recipe, shards, tmp_path, Stop(), every_s=0.0)
+    path.write_bytes(b"".join([lines[0], *lines[2:]]))
+    run = run_train(recipe, shards, tmp_path, Stop(), every_s=0.0)
+    assert [step["step"] for step in read_steps(run)] == [1, *range(3, STEPS + 1)]
 
 
 DRIVER = """

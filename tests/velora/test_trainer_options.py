@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from eventkit.errors import SettingsError
 from eventkit.shards import ShardSet
 from velora.build import build_model
 from velora.config import load_settings
@@ -23,7 +25,7 @@ from velora.model.backbone import build_trunk
 from velora.run import BF16_HINT, TrainOptions, train
 from velora.training.checkpoint import RunFolder, kept_tensors
 from velora.training.ema import MovingAverage
-from velora.training.memory import largest_that_fits
+from velora.training.loaders import check_settings
 from velora.training.precision import (
     autocast,
     deterministic,
@@ -269,27 +271,6 @@ def test_a_deterministic_run_lets_torch_use_nothing_else_and_puts_that_back(
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_the_largest_size_that_fits_is_found_by_halving() -> None:
-    tried = []
-
-    def attempt(size: int) -> None:
-        tried.append(size)
-        if size > 3:
-            msg = "CUDA out of memory. Tried to allocate 20.00 MiB"
-            raise torch.OutOfMemoryError(msg)
-
-    assert largest_that_fits(attempt, 16) == 2
-    assert tried == [8, 4, 2]
-    assert largest_that_fits(lambda _: attempt(9), 4) == 0
-
-    def broken(size: int) -> None:
-        msg = "shapes do not fit"
-        raise RuntimeError(msg)
-
-    with pytest.raises(RuntimeError, match="shapes"):
-        largest_that_fits(broken, 4)
-
-
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -331,8 +312,54 @@ def test_where_memory_runs_out_the_largest_batch_that_fits_is_named(
     (line,) = done.stderr.strip().splitlines()
     assert "out of memory with 24 clips at once; the largest batch that fits is" in line
     fits = int(line.partition("that fits is ")[2].partition(":")[0])
-    assert 1 <= fits <= 12
+    assert 1 <= fits <= 23
     assert f"train.accumulate={-(-24 // fits)}" in line
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+def test_the_batch_that_fits_does_so_in_later_steps_with_the_moments_of_adamw(
+    make_shards: Any, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The limit is one of addresses: what is freed must count no longer.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(2**20))
+    # The whole trunk trains: 85 MB of gradients and 170 MB of moments, of 1000 in all.
+    wide = "model.backbone_kwargs={patch_size=16,depth=3,embed_dim=768,num_heads=12}"
+    command = (
+        *("--shards", make_shards(train=48, val=0, test=6), "--recipe", tiny_recipe),
+        *("--img-size", "128", "--epochs", "1", "--device", "cpu", "--num-workers", "0"),
+        *("--out", tmp_path / "runs", "--set", wide, "--set", "model.tuning=full"),
+    )
+
+    refused = limited(1000, *command, "--batch-size", "24")
+
+    assert refused.returncode == 2, refused.stderr
+    fits = int(refused.stderr.partition("that fits is ")[2].partition(":")[0])
+    assert 2 <= fits <= 23
+    parts = re.findall(r"train\.accumulate=\d+", refused.stderr)
+    for advice in (["--batch-size", str(fits)], ["--batch-size", "24", "--set", *parts]):
+        taken = limited(1000, *command, *advice)
+        assert taken.returncode == 0, taken.stderr
+        steps = [read_steps(run) for run in (tmp_path / "runs").iterdir()]
+        assert max(map(len, steps)) >= 2
+
+
+def test_two_cures_for_uneven_classes_are_one_too_many(
+    shards: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    both = {"data__sampling": "balanced", "train__class_weights": "balanced"}
+
+    with pytest.raises(SettingsError, match=r"data\.sampling.*train\.class_weights.*twice.*none"):
+        run_train(tiny_recipe, shards, tmp_path, **both)
+    # Before anything is written, and whatever makes the differences.
+    assert not list(tmp_path.glob("tiny-*"))
+    with pytest.raises(SettingsError, match="twice"):
+        check_settings(
+            load_settings(
+                str(tiny_recipe),
+                {k.replace("__", "."): v for k, v in both.items()} | {"data.diff": "stored"},
+            )[1]
+        )
 
 
 COMPILED = """

@@ -121,10 +121,10 @@ def test_the_loss_is_the_weighted_mean_of_mixed_cross_entropies_and_the_mean_rec
     for row, clip in enumerate(batch.clips[: len(batch)]):
         other = batch.clips[batch.partner[row]]
         share = float(batch.share[row])
-        of_clip = share * WEIGHTS[clip.label] + (1 - share) * WEIGHTS[other.label]
-        target = share * _smooth(clip.label) + (1 - share) * _smooth(other.label)
-        total += float(of_clip) * float(-(target * logs[row]).sum())
-        weight += float(of_clip)
+        parts = ((share, clip.label), (1 - share, other.label))
+        for weighed, label in ((share * float(WEIGHTS[label]), label) for share, label in parts):
+            total -= weighed * float((_smooth(label) * logs[row]).sum())
+            weight += weighed
     assert output.rec_loss is not None
     expected = total / weight + settings.model.rec_weight * float(output.rec_loss)
     assert outcome.loss == pytest.approx(expected, rel=1e-6)

@@ -1,10 +1,10 @@
 """Batches of clips in lane order, with what (seed, epoch, sample) decides of each.
 
-Clips are decoded and packed by threads ahead of the step (PNG, gzip and pread let go of the
-interpreter lock). A step is a row of the lanes: each process has its share of it, cut into parts
-that are computed one after the other. Clips without a wanted sense are left out of their step,
-which makes it smaller; so every process has as many steps as the others, and a step is known by
-its number.
+Clips are decoded by threads ahead of the step, straight into the rows of its batch (PNG, gzip and
+pread let go of the interpreter lock). A step is a row of the lanes: each process has its share of
+it, cut into parts that are computed one after the other. Clips without a wanted sense are left out
+of their step, which makes it smaller; so every process has as many steps as the others, and a step
+is known by its number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from eventkit.lanes import Lanes
 from velora.data.batches import Batch, make_batch
 from velora.data.clips import Clip, ClipDataset, Sense
+from velora.data.rows import Places, StepMemory
 from velora.data.sampling import balanced_order, occurrences
+from velora.data.seen import seen_clips
 from velora.frames.augment import UNCHANGED, Change, draw_change
 from velora.frames.mixup import draw_partners, draw_share
 from velora.parallel import ALONE, Ranks
@@ -110,6 +112,14 @@ class ClipLoader:
             manifest_sha256=dataset.shards.digest,
         )
         self.lanes.check_rank(ranks.rank, ranks.world_size)
+        self._seen: dict[tuple[Sense, ...], NDArray[np.bool_]] = {}
+
+    def seen(self, senses: Sequence[Sense]) -> NDArray[np.bool_]:
+        """(N,) bool: whether each sample has one of the senses; see `seen_clips`, read once."""
+        key = tuple(senses)
+        if key not in self._seen:
+            self._seen[key] = seen_clips(self.dataset.shards, self.dataset.split, key)
+        return self._seen[key]
 
     def __len__(self) -> int:
         """The number of steps of an epoch."""
@@ -133,18 +143,20 @@ class ClipLoader:
         first : int
             The step to begin with.
         """
-        work = self._draws(epoch, first)
+        memory = StepMemory(most=PREFETCH + 3, pin=self.pin)
+        work = self._draws(epoch, senses, first)
         if self.num_threads == 0:
             for draws in work:
-                yield self._made(epoch, draws, senses, self.dataset.__getitem__)
+                clips = {int(i): self.dataset[i] for i in _wanted(draws)}
+                yield self._made(epoch, draws, senses, clips.__getitem__, Places())
             return
         pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="velora-decode")
         try:
             waiting: deque[Future[list[Batch]]] = deque()
             for draws in work:
-                waiting.append(self._submit(pool, epoch, draws, senses))
+                waiting.append(self._submit(pool, epoch, draws, senses, memory))
                 if len(waiting) > PREFETCH:
-                    yield waiting.popleft().result()
+                    yield _learnt(memory, waiting.popleft().result())
             while waiting:
                 yield waiting.popleft().result()
         finally:
@@ -156,20 +168,30 @@ class ClipLoader:
         epoch: int,
         draws: list[list[_Draw]],
         senses: Sequence[Sense],
+        memory: StepMemory,
     ) -> Future[list[Batch]]:
-        wanted = {i: None for part in draws for d in part for i in (d.sample, d.partner)}
-        decoding = {i: pool.submit(self.dataset.__getitem__, i) for i in wanted}
+        wanted = _wanted(draws)
+        places = memory.take(len(wanted))
+        decoding = {
+            int(i): pool.submit(self.dataset.__getitem__, i) for i in places.numbered(wanted)
+        }
         # What it waits for comes before it in the queue, so one thread is enough.
-        return pool.submit(self._made, epoch, draws, senses, lambda i: decoding[i].result())
+        return pool.submit(self._made, epoch, draws, senses, lambda i: decoding[i].result(), places)
 
-    def _draws(self, epoch: int, first: int) -> Iterator[list[list[_Draw]]]:
+    def _draws(
+        self, epoch: int, senses: Sequence[Sense], first: int
+    ) -> Iterator[list[list[_Draw]]]:
         """Yield who is in the steps of an epoch from ``first`` on, by parts of this process."""
         rows, valid = self.lanes.batches(epoch)
         order = rows[valid]
         times = np.zeros_like(order)
         if self.sampling == "balanced":
-            rng = self._rng(epoch, _BALANCE)
-            order = balanced_order(order, self.dataset.labels, epoch=epoch, rng=rng)
+            # A clip without the senses keeps its place, which is left out: drawn for its class, it
+            # would take away from what the model sees of that class.
+            seen = self.seen(senses)[order]
+            if seen.any():
+                rng = self._rng(epoch, _BALANCE)
+                order[seen] = balanced_order(order[seen], self.dataset.labels, epoch=epoch, rng=rng)
             times = occurrences(order)
         for step in range(first, len(self)):
             row = slice(step * self.batch_size, (step + 1) * self.batch_size)
@@ -190,16 +212,26 @@ class ClipLoader:
         return [draws[a:b] for a, b in pairwise(cuts)]
 
     def _made(
-        self, epoch: int, draws: list[list[_Draw]], senses: Sequence[Sense], clip_of: _ClipOf
+        self,
+        epoch: int,
+        draws: list[list[_Draw]],
+        senses: Sequence[Sense],
+        clip_of: _ClipOf,
+        places: Places,
     ) -> list[Batch]:
-        made = [self._batch(epoch, part, senses, clip_of) for part in draws]
+        made = [self._batch(epoch, part, senses, clip_of, places) for part in draws]
         return [batch for batch in made if len(batch)]
 
     def _batch(
-        self, epoch: int, part: list[_Draw], senses: Sequence[Sense], clip_of: _ClipOf
+        self,
+        epoch: int,
+        part: list[_Draw],
+        senses: Sequence[Sense],
+        clip_of: _ClipOf,
+        places: Places,
     ) -> Batch:
         part = [draw for draw in part if any(clip_of(draw.sample).has(s) for s in senses)]
-        places = {(draw.sample, draw.occurrence): i for i, draw in enumerate(part)}
+        where = {(draw.sample, draw.occurrence): i for i, draw in enumerate(part)}
         partner, share = np.arange(len(part)), np.ones(len(part))
         for i, draw in enumerate(part):
             if draw.partner == draw.sample or not _alike(
@@ -207,16 +239,17 @@ class ClipLoader:
             ):
                 continue
             other = (draw.partner, draw.partner_occurrence)
-            partner[i] = places.setdefault(other, len(places))
+            partner[i] = where.setdefault(other, len(where))
             rng = self._rng(epoch, _SHARE, sample=draw.sample, occurrence=draw.occurrence)
             share[i] = draw_share(self.mixup, rng)
         return make_batch(
-            [clip_of(sample) for sample, _ in places],
+            [clip_of(sample) for sample, _ in where],
             positions=[draw.sample for draw in part],
-            changes=[self._change(epoch, sample, occurrence) for sample, occurrence in places],
+            changes=[self._change(epoch, sample, occurrence) for sample, occurrence in where],
             partner=partner,
             share=share,
             pin=self.pin,
+            places=places,
         )
 
     def _change(self, epoch: int, sample: int, occurrence: int) -> Change:
@@ -235,6 +268,19 @@ class ClipLoader:
         return np.random.Generator(
             np.random.Philox(key=key, counter=[0, occurrence, purpose, sample])
         )
+
+
+def _wanted(draws: list[list[_Draw]]) -> list[int]:
+    """List the clips of a step once, those of a part in the order in which they are packed."""
+    listed = (i for part in draws for i in (*(d.sample for d in part), *(d.partner for d in part)))
+    return list(dict.fromkeys(listed))
+
+
+def _learnt(memory: StepMemory, step: list[Batch]) -> list[Batch]:
+    for batch in step[:1]:
+        clip = batch.clips[0]
+        memory.learn({"rgb": clip.rgb, "events": clip.events})
+    return step
 
 
 def _alike(a: Clip, b: Clip) -> bool:

@@ -36,6 +36,7 @@ from velora.config import differing_keys, load_settings, to_toml
 from velora.data import DataSpec
 from velora.model.classifier import kept_parameters
 from velora.settings import Settings
+from velora.training.lines import read_lines
 
 RUN_SCHEMA = 1
 WEIGHTS = "model.safetensors"
@@ -177,11 +178,8 @@ class RunFolder:
         write_atomic(path, text.encode())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read the lines of the epochs so far."""
-        path = self.path / "metrics.jsonl"
-        if not path.is_file():
-            return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        """Read the lines of the epochs so far; see `read_lines`."""
+        return read_lines(self.path / "metrics.jsonl", number="epoch")
 
     def write_json(self, name: str, value: object) -> Path:
         """Write one JSON file of the run; returns its path."""

@@ -16,6 +16,8 @@ class EpochTotals:
     hits: int = 0
     loss: float = 0.0
     rec_loss: float = 0.0
+    #: When it was saved; states written before it was kept have none.
+    seconds: float = 0.0
 
     def add(self, outcome: Outcome) -> None:
         """Take in an update."""

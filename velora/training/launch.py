@@ -1,7 +1,9 @@
 """Start the processes of ``--devices N`` by torchrun, and end as the one that failed first.
 
 What the others write to standard error is kept in files, so that a person reads the message of the
-process that failed and not those of the processes that it left alone.
+process that failed and not those of the processes that it left alone. What the first writes there
+is passed on as it comes and kept as well: torchrun may end it after it has spoken and before it has
+failed, and what another one says alike would then be said twice.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -23,6 +27,9 @@ from velora.parallel import PEER_LOST, QUIET_PEERS
 
 # How long the others may take to end after one has failed.
 _GRACE_S = 5
+_ERROR_STREAM = 2
+# How a process ends that did not fail by itself.
+_ENDED = (PEER_LOST, -signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM)
 
 
 def launch(command: Sequence[str], *, processes: int) -> int:
@@ -59,9 +66,10 @@ def launch(command: Sequence[str], *, processes: int) -> int:
             shutdown_timeout=_GRACE_S,
         )
         try:
-            elastic_launch(config, program)(*arguments)
+            with _overheard() as heard:
+                elastic_launch(config, program)(*arguments)
         except ChildFailedError as error:
-            return _report(error, Path(folder))
+            return _report(error, Path(folder), said=heard.decode(errors="replace"))
         except SignalException as error:
             return 128 + int(error.sigval)
         except KeyboardInterrupt:
@@ -69,22 +77,62 @@ def launch(command: Sequence[str], *, processes: int) -> int:
     return 0
 
 
-def _report(error: ChildFailedError, folder: Path) -> int:
-    """Show the messages of the processes that failed on their own; return the code of the first."""
+@contextmanager
+def _overheard() -> Iterator[bytearray]:
+    """Give what goes to standard error meanwhile, of whatever process, and pass it on."""
+    heard = bytearray()
+    own = os.dup(_ERROR_STREAM)
+    read, write = os.pipe()
+
+    def pass_on() -> None:
+        # Closed where nobody reads on, so that the processes are told so too.
+        with os.fdopen(read, "rb", buffering=0) as pipe:
+            while data := pipe.read(2**16):
+                heard.extend(data)
+                os.write(own, data)
+
+    os.dup2(write, _ERROR_STREAM)
+    os.close(write)
+    listener = Thread(target=pass_on, daemon=True)
+    listener.start()
+    try:
+        yield heard
+    finally:
+        sys.stderr.flush()
+        os.dup2(own, _ERROR_STREAM)
+        # The end comes when the last process that writes there has ended.
+        listener.join(_GRACE_S)
+        if not listener.is_alive():
+            os.close(own)
+
+
+def _report(error: ChildFailedError, folder: Path, *, said: str) -> int:
+    """Show the messages of the processes that failed on their own; return the code of the first.
+
+    Parameters
+    ----------
+    error : ChildFailedError
+    folder : Path
+        Of what the others wrote.
+    said : str
+        What the first process wrote, which stands there already.
+    """
     failed = sorted(error.failures.values(), key=lambda failure: failure.timestamp)
-    own = [f for f in failed if f.exitcode not in (PEER_LOST, -signal.SIGTERM, -signal.SIGKILL)]
-    # What the first process wrote stands there already; all fail alike over a bad setting.
+    own = [failure for failure in failed if failure.exitcode not in _ENDED]
+    # All fail alike over a bad setting.
     seen = {failure.exitcode for failure in own if failure.local_rank == 0}
     for failure in own:
         if failure.exitcode not in seen:
-            sys.stderr.write(_errors_of(folder, failure.local_rank))
+            text = _errors_of(folder, failure.local_rank)
+            last = text.strip().rpartition("\n")[2]
+            sys.stderr.write("" if last in said.splitlines() else text)
             seen.add(failure.exitcode)
     if own:
         return own[0].exitcode if own[0].exitcode > 0 else 1
     killed = next((f for f in failed if f.exitcode < 0), failed[0])
     sys.stderr.write(
-        f"error: process {killed.local_rank} was ended by signal {-killed.exitcode}; the machine "
-        "may have run out of memory; the same command goes on\n"
+        f"error: process {killed.local_rank} was ended by signal {abs(killed.exitcode) % 128}; the "
+        "machine may have run out of memory; the same command goes on\n"
     )
     return 1
 

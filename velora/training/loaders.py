@@ -71,6 +71,13 @@ def check_settings(settings: Settings) -> None:
     ------
     SettingsError
     """
+    if settings.data.sampling == "balanced" and settings.train.class_weights == "balanced":
+        msg = (
+            "data.sampling = 'balanced' and train.class_weights = 'balanced' make up for uneven "
+            "classes twice, so that rare ones count too much: set data.sampling = 'natural', or "
+            "train.class_weights = 'none'"
+        )
+        raise SettingsError(msg)
     if settings.data.diff == "device":
         return
     if settings.model.mode == "compat":

@@ -25,32 +25,38 @@ class Targets(NamedTuple):
     """What the logits of B clips should say.
 
     labels : (B,) int64
+    weights : (B,) float32
+        How much ``labels`` count: their share of the clip times the weight of their class.
     others : (B,) int64, optional
         Labels of what is mixed in; None where nothing is.
-    share : (B,) float32
-        Of ``labels`` in the mixture.
-    weights : (B,) float32
-        How much each clip counts.
+    other_weights : (B,) float32, optional
+        How much ``others`` count, likewise.
     """
 
     labels: Tensor
-    others: Tensor | None
-    share: Tensor
     weights: Tensor
+    others: Tensor | None = None
+    other_weights: Tensor | None = None
+
+    @property
+    def total_weight(self) -> float:
+        """What the sum of the losses is divided by, added up over the parts of a batch."""
+        weights = [w for w in (self.weights, self.other_weights) if w is not None]
+        return sum(float(w.double().sum()) for w in weights)
 
     def to(self, device: torch.device) -> Targets:
         """Return them on a device."""
-        others = None if self.others is None else self.others.to(device)
-        return Targets(
-            self.labels.to(device), others, self.share.to(device), self.weights.to(device)
-        )
+        labels, weights = self.labels.to(device), self.weights.to(device)
+        if self.others is None or self.other_weights is None:
+            return Targets(labels, weights)
+        return Targets(labels, weights, self.others.to(device), self.other_weights.to(device))
 
 
 class Counts(NamedTuple):
     """What the sums of a batch are divided by.
 
     weight : float
-        Sum of the clips' weights.
+        Sum of the weights of all that the clips are mixed of.
     rec_clips : float
         Clips whose senses rebuild each other.
     """
@@ -62,23 +68,32 @@ class Counts(NamedTuple):
 def targets_of(
     labels: Tensor, others: Tensor, share: NDArray[np.float64], class_weights: Tensor
 ) -> Targets:
-    """Return targets; a mixture weighs what its parts weigh, by their shares."""
+    """Return targets; each part of a mixture weighs its share times what its own class does."""
     own = torch.from_numpy(share).float()
-    weights = own * class_weights[labels] + (1 - own) * class_weights[others]
-    return Targets(labels, others if (share < 1).any() else None, own, weights)
+    weights = own * class_weights[labels]
+    if not (share < 1).any():
+        return Targets(labels, weights)
+    return Targets(labels, weights, others, (1 - own) * class_weights[others])
 
 
 def clip_losses(logits: Tensor, targets: Targets, *, label_smoothing: float = 0.0) -> Tensor:
     """(B,) weighted cross entropy of each clip, mixed as the clips are.
 
-    A weight multiplies the whole loss of its clip, smoothing included.
+    ``share * w[label] * CE(label) + (1 - share) * w[other] * CE(other)``, as torch has it for soft
+    targets with ``weight=w``; were a clip to weigh what its parts do on average, mixing would take
+    a rare class the weight that it was given. A weight multiplies the whole cross entropy of its
+    label, smoothing included.
+
+    The sum is divided by the sum of all these weights (`Targets.total_weight`), which is what torch
+    divides by for plain labels. Torch divides that of soft targets by the number of clips; the two
+    are equal on average, since the weights of a split have a mean of 1.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     entropy = partial(F.cross_entropy, wide, label_smoothing=label_smoothing, reduction="none")
-    losses: Tensor = entropy(targets.labels)
-    if targets.others is not None:
-        losses = torch.lerp(entropy(targets.others), losses, targets.share.to(losses.dtype))
-    return losses * targets.weights
+    losses: Tensor = entropy(targets.labels) * targets.weights
+    if targets.others is not None and targets.other_weights is not None:
+        losses = losses + entropy(targets.others) * targets.other_weights
+    return losses
 
 
 def part_loss(
@@ -102,9 +117,7 @@ def loss_terms(
 ) -> Tensor:
     """Return the loss of a whole batch of plain clips: the mean, and the reconstruction loss."""
     ones = torch.ones(len(labels), device=labels.device)
-    losses = clip_losses(
-        output.logits, Targets(labels, None, ones, ones), label_smoothing=label_smoothing
-    )
+    losses = clip_losses(output.logits, Targets(labels, ones), label_smoothing=label_smoothing)
     counts = Counts(float(len(labels)), float(output.rec_clips))
     return part_loss(output, losses, counts=counts, rec_weight=rec_weight)[0]
 
@@ -115,6 +128,6 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
     A class without clips weighs 1, and nothing.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    present = np.count_nonzero(counts)
+    present = max(np.count_nonzero(counts), 1)
     weights = np.where(counts > 0, labels.size / (present * np.maximum(counts, 1)), 1.0)
     return torch.from_numpy(weights).float()

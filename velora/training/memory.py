@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from eventkit.errors import EventKitError
+from velora.training.optim import trained_parameters
 
 
 class OutOfMemoryError(EventKitError):
@@ -34,7 +36,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def largest_that_fits(attempt: Callable[[int], object], size: int) -> int:
-    """Halve a size that did not fit until it does; 0 if not even 1 fits.
+    """Return the largest size below one that did not fit; 0 if not even 1 does.
 
     Parameters
     ----------
@@ -43,14 +45,30 @@ def largest_that_fits(attempt: Callable[[int], object], size: int) -> int:
     size : int
         What did not fit.
     """
-    while size > 1:
-        size //= 2
+    fits, fails = 0, size
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
         torch.cuda.empty_cache()
         try:
-            attempt(size)
+            attempt(middle)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            fails = middle
         else:
-            return size
-    return 0
+            fits = middle
+    return fits
+
+
+def room_of_later_steps(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Take the memory that a later part of a later step finds taken, until what is returned goes.
+
+    Gradients, which the parts before have left, and AdamW's two moments, which the first step
+    makes: a batch that fills the memory of a first step would not fit in the second.
+    """
+    moments = []
+    for parameter in trained_parameters(optimizer):
+        parameter.grad = torch.zeros_like(parameter)
+        if parameter not in optimizer.state:
+            moments += [torch.zeros_like(parameter) for _ in range(2)]
+    return moments

@@ -32,13 +32,19 @@ class Pace:
         self.clips = clips
         self.device = device
         self._seconds: list[float] = []
-        self.start_epoch(seen=0)
+        self.start_epoch(EpochTotals())
 
-    def start_epoch(self, *, seen: int) -> None:
-        """Begin an epoch of which ``seen`` clips were seen before."""
+    def start_epoch(self, before: EpochTotals) -> None:
+        """Begin an epoch, or go on with one of which another process did this much."""
         self._start = time.monotonic()
-        self._before = seen
+        self._before = before.clips
+        self._seconds_before = before.seconds
         self._waited = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the epoch has taken, with what was before this process."""
+        return self._seconds_before + time.monotonic() - self._start
 
     def waited_since(self, moment: float) -> None:
         """Count the time since ``moment`` as spent on waiting for data."""
@@ -55,7 +61,7 @@ class Pace:
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Return what an epoch's line says of its length, with validation."""
-        self._seconds.append(time.monotonic() - self._start)
+        self._seconds.append(self.seconds)
         return {
             "seconds": round(self._seconds[-1], 3),
             "seconds_left": round(self._left(epoch), 1),

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from eventkit.atomic import write_atomic
+from velora.training.lines import read_lines
 
 NAME = "steps.jsonl"
 
 
 def read_steps(folder: Path) -> list[dict[str, Any]]:
-    """Read the lines of a run; one that a kill cut off is none."""
-    path = folder / NAME
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    """Read the lines of a run; one that a kill cut off is none.
+
+    Raises
+    ------
+    DamageError
+        For any other line that is damaged.
+    """
+    return read_lines(folder / NAME, number="step")
 
 
 class StepLog:

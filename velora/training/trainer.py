@@ -90,7 +90,8 @@ class Trainer:
         self.average = MovingAverage(trained_parameters(self.optimizer), decay=settings.ema)
         weights = torch.ones(model.num_classes)
         if settings.class_weights == "balanced":
-            weights = balanced_weights(train.dataset.labels, model.num_classes)
+            labels = train.dataset.labels[train.seen(model.senses)]
+            weights = balanced_weights(labels, model.num_classes)
         self.update = Updater(
             model,
             optimizer=self.optimizer,
@@ -184,7 +185,7 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, log: StepLog | None) -> dict[str, Any]:
         self.model.train()
-        self.pace.start_epoch(seen=self.totals.clips)
+        self.pace.start_epoch(self.totals)
         saved = time.monotonic()
         steps = self.train.steps(epoch, senses=self.model.senses, first=self.steps_in_epoch)
         while True:
@@ -195,6 +196,7 @@ class Trainer:
                 break
             self._step(epoch, parts, log)
             if log is not None and time.monotonic() - saved >= self.save_every_s:
+                self.totals.seconds = self.pace.seconds
                 self._save(log)
                 saved = time.monotonic()
         if not self.totals.clips:

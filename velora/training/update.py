@@ -16,13 +16,19 @@ from torch import Tensor, nn
 
 from eventkit.errors import EventKitError
 from velora.data import Batch
+from velora.data.batches import make_batch
 from velora.frames.frames import Frames
 from velora.model.classifier import Classifier
 from velora.parallel import Ranks
 from velora.settings import TrainSettings
 from velora.training.ema import MovingAverage
 from velora.training.losses import Counts, Targets, clip_losses, part_loss, targets_of
-from velora.training.memory import OutOfMemoryError, is_out_of_memory, largest_that_fits
+from velora.training.memory import (
+    OutOfMemoryError,
+    is_out_of_memory,
+    largest_that_fits,
+    room_of_later_steps,
+)
 from velora.training.optim import trained_parameters
 from velora.training.precision import autocast, uses_bf16
 
@@ -124,7 +130,7 @@ class Updater:
 
     def _count(self, parts: list[Batch]) -> tuple[Counts, int]:
         """Count over all parts and processes what the sums of the parts are divided by."""
-        weight = sum(float(self._targets(part).weights.double().sum()) for part in parts)
+        weight = sum(self._targets(part).total_weight for part in parts)
         both = sum(part.clips_of_both_senses for part in parts)
         own = torch.tensor([weight, both, sum(map(len, parts))], dtype=torch.float64)
         weight, both, clips = self.ranks.sum_(own).tolist()
@@ -166,8 +172,8 @@ class Updater:
         of = f", of them {_listed(culprits)} by itself" if culprits else ""
         msg = (
             f"the {what} is not finite at step {step} on the batch of {_listed(keys)}{of}; nothing "
-            "was updated with it; lower --lr, or look at these samples; the same command goes on "
-            "from the last saved step"
+            "was updated with it; look at these samples, or lower --lr under another --name (or "
+            "none): the same command comes to the same step again"
         )
         raise NonFiniteError(msg)
 
@@ -186,21 +192,41 @@ class Updater:
     def _too_large(self, part: Batch, counts: Counts) -> OutOfMemoryError:
         def attempt(size: int) -> None:
             self.optimizer.zero_grad(set_to_none=True)
-            self._gradient(part.rows(0, size), counts)
+            room = room_of_later_steps(self.optimizer)
+            self._gradient(_beginning(part, size), counts)
+            del room
 
         self.optimizer.zero_grad(set_to_none=True)
         fits = largest_that_fits(attempt, len(part))
         self.optimizer.zero_grad(set_to_none=True)
         whole = self.settings.batch_size
         if not fits:
-            msg = f"out of memory with {len(part)} clips at once and with one: lower --img-size"
+            msg = (
+                f"out of memory with {len(part)} clips at once and with one: lower --img-size, "
+                "under another --name, or none"
+            )
             return OutOfMemoryError(msg)
         parts = -(-whole // (fits * self.ranks.world_size))
         msg = (
             f"out of memory with {len(part)} clips at once; the largest batch that fits is {fits}: "
-            f"set train.accumulate={parts}, which gives the same gradients, or lower --batch-size"
+            f"set train.accumulate={parts}, which computes a batch in parts, or lower "
+            "--batch-size; both make another run, so give another --name, or none"
         )
         return OutOfMemoryError(msg)
+
+
+def _beginning(part: Batch, size: int) -> Batch:
+    """Return the first clips of a part, mixed as they are in it."""
+    partner = part.partner[:size].tolist()
+    # Those trained on come first, then what is mixed in from elsewhere.
+    chosen = list(dict.fromkeys([*range(size), *partner]))
+    return make_batch(
+        [part.clips[i] for i in chosen],
+        positions=part.positions[:size],
+        changes=[part.changes[i] for i in chosen],
+        partner=np.array([chosen.index(i) for i in partner]),
+        share=part.share[:size],
+    )
 
 
 def _listed(keys: list[str], most: int = 32) -> str:
