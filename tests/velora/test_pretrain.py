@@ -254,6 +254,7 @@ def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
 
 
+@pytest.mark.long
 def test_the_commands_train_publish_and_probe(tmp_path: Path) -> None:
     data = write_fashion(tmp_path / "fashion", some_images(40))
 
