@@ -51,9 +51,10 @@ class OpenTar:
         self.path = path
         self.file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # Bound here: when the interpreter ends, what stands in modules may be gone before this.
         if self.file >= 0:
-            os.close(self.file)
+            close(self.file)
 
     def read(self, member: Member) -> bytes:
         """Return the bytes of a member.
