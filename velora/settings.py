@@ -139,6 +139,8 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     crop: Share = 0.0
     #: Largest change of brightness and contrast of a training clip's RGB, as a share.
     color: Share = 0.0
+    #: Share of the training clips of both senses that are shown without one of them, either alike.
+    drop_sense: Share = 0.0
     #: "balanced" draws every class equally often.
     sampling: Literal["natural", "balanced"] = "natural"
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from velora.data.clips import Clip
+from velora.data.clips import Clip, Sense
 from velora.data.rows import Places
 from velora.frames.augment import Change
 
@@ -71,8 +71,14 @@ class Batch:
 
     @property
     def clips_of_both_senses(self) -> int:
-        """How many of the B clips have RGB and events."""
-        return sum(clip.has("rgb") and clip.has("event") for clip in self.clips[: len(self)])
+        """How many of the B clips show RGB and events."""
+        pairs = zip(self.clips[: len(self)], self.changes, strict=False)
+        return sum(clip.has_both and change.hidden is None for clip, change in pairs)
+
+    def hides(self, sense: Sense) -> Tensor:
+        """(B,) bool: which of the B clips have both senses and are shown without this one."""
+        pairs = zip(self.clips[: len(self)], self.changes, strict=False)
+        return torch.tensor([clip.has_both and change.hidden == sense for clip, change in pairs])
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return some of the B clips alone, unmixed."""

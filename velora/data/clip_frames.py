@@ -17,7 +17,7 @@ from torch import Tensor
 
 from velora.data import Batch, Sense
 from velora.frames.augment import move, recolor
-from velora.frames.frames import Frames
+from velora.frames.frames import Frames, hide
 from velora.frames.mixup import mix_frames
 from velora.frames.pictures import resize, rgb_pictures
 from velora.inputs import EventInput
@@ -68,6 +68,9 @@ def clip_frames(
     if "event" in senses:
         frames = _event_frames(batch, events, size_hw, device)
         made["event"] = mix_frames(frames, batch.partner, batch.share)
+    if "rgb" in senses and "event" in senses:
+        for sense in SENSES:
+            made[sense] = hide(made[sense], batch.hides(sense))
     if moving and all(clip.diff_events is not None for clip in batch.clips):
         shown = [sense for sense in moving if sense in senses]
         total = _stored_differences(batch, events, size_hw, device, shown)

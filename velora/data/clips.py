@@ -60,6 +60,11 @@ class Clip:
         return len(self.rgb if sense == "rgb" else self.events) > 0
 
     @property
+    def has_both(self) -> bool:
+        """Whether the clip has RGB and events."""
+        return self.has("rgb") and self.has("event")
+
+    @property
     def num_bytes(self) -> int:
         """Size of the pixels in memory."""
         arrays = (self.rgb, self.events, self.diff_events, self.diff_rgb)

@@ -8,6 +8,7 @@ A change is drawn on the host and applied to pictures on the device, before diff
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +35,8 @@ class Change:
         Added to RGB in [0, 1].
     contrast : float
         By which RGB moves away from its mean.
+    hidden : {"rgb", "event"}, optional
+        The sense that a clip of both is shown without.
     """
 
     down: float = 0.0
@@ -44,6 +47,7 @@ class Change:
     left: float = 0.0
     brightness: float = 0.0
     contrast: float = 1.0
+    hidden: Literal["rgb", "event"] | None = None
 
     @property
     def moves(self) -> bool:
@@ -60,6 +64,7 @@ def draw_change(settings: DataSettings, rng: np.random.Generator) -> Change:
     mirrored = rng.random() < 0.5
     cut, top, left = rng.random(3)
     brightness, contrast = rng.uniform(-1, 1, size=2) * settings.color
+    dropped, which = rng.random(2)
     return Change(
         down=float(down),
         right=float(right),
@@ -69,6 +74,7 @@ def draw_change(settings: DataSettings, rng: np.random.Generator) -> Change:
         left=float(left),
         brightness=float(brightness),
         contrast=1 + float(contrast),
+        hidden=("rgb" if which < 0.5 else "event") if dropped < settings.drop_sense else None,
     )
 
 

@@ -29,6 +29,17 @@ class Frames:
         return Frames(self.images[:0], torch.full_like(self.index, -1))
 
 
+def hide(frames: Frames, rows: Tensor) -> Frames:
+    """Take the frames of some clips away, (B,) bool; images that none is left of are dropped."""
+    if not bool(rows.any()):
+        return frames
+    index = frames.index.masked_fill(rows[:, None], -1)
+    used = torch.unique(index[index >= 0])
+    places = torch.full((len(frames.images) + 1,), -1)  # the last is for -1
+    places[used] = torch.arange(len(used))
+    return Frames(frames.images[used.to(frames.images.device)], places[index])
+
+
 def difference_frames(senses: list[Frames]) -> Frames:
     """Difference pictures of consecutive frames, averaged over the senses of the model.
 

@@ -78,6 +78,14 @@ def check_settings(settings: Settings) -> None:
             "train.class_weights = 'none'"
         )
         raise SettingsError(msg)
+    if settings.data.drop_sense > 0 and (
+        settings.model.mode == "compat" or settings.data.diff == "stored"
+    ):
+        msg = (
+            "data.drop_sense hides a sense before differences are taken, which model.mode = "
+            "'compat' and data.diff = 'stored' cannot: set data.drop_sense = 0"
+        )
+        raise SettingsError(msg)
     if settings.data.diff == "device":
         return
     if settings.model.mode == "compat":
