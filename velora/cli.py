@@ -239,7 +239,7 @@ def _out_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        from velora.training.memory import is_out_of_memory
+        from velora.out_of_memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from velora._torchvision import ensure_torchvision
 from velora.model.trunk import Trunk, Vit
+from velora.out_of_memory import is_out_of_memory
 from velora.weights import find, names, timm_model
 
 ensure_torchvision()
@@ -142,6 +143,8 @@ def _create(backbone: str, kwargs: dict[str, Any], *, pretrained: bool) -> Vit:
     except (OSError, RuntimeError, ValueError) as error:
         # hub errors are OSError (not found, offline), RuntimeError (bad hash, wrong shapes)
         # and ValueError; all mean the same to the user.
+        if is_out_of_memory(error):
+            raise
         if not pretrained:
             raise SettingsError(_not_taken(backbone, kwargs, error)) from error
         msg = f"the pretrained weights of {backbone} could not be had: {_HOW_TO_GET_WEIGHTS}"

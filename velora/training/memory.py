@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eventkit.errors import EventKitError
+from velora.out_of_memory import is_out_of_memory
 from velora.training.optim import trained_parameters
 
 
@@ -23,16 +24,6 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out; torch has no type for it on a CPU."""
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text
-    )
 
 
 def largest_that_fits(attempt: Callable[[int], object], size: int) -> int:

@@ -19,13 +19,13 @@ from velora.data import Batch
 from velora.data.batches import make_batch
 from velora.frames.frames import Frames
 from velora.model.classifier import Classifier
+from velora.out_of_memory import is_out_of_memory
 from velora.parallel import Ranks
 from velora.settings import TrainSettings
 from velora.training.ema import MovingAverage
 from velora.training.losses import Counts, Targets, clip_losses, part_loss, targets_of
 from velora.training.memory import (
     OutOfMemoryError,
-    is_out_of_memory,
     largest_that_fits,
     room_of_later_steps,
 )
