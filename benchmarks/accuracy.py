@@ -32,6 +32,7 @@ FOLDS = 5
 BINS = 3
 ROWS = {
     "fusion": [],
+    "fusion-whole": ["--set", "data.drop_sense=0"],
     "rgb": ["--streams", "rgb"],
     "event": ["--streams", "event"],
     "full": ["--set", "model.tuning=full", "--lr", "3e-5", "--set", "train.head_lr=1e-3"],
