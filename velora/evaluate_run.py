@@ -19,7 +19,7 @@ from velora.training.checkpoint import RunFolder
 from velora.training.loaders import filled_splits, make_loader
 from velora.training.options import TrainOptions
 from velora.training.parameters import parameter_table
-from velora.training.precision import autocast, uses_bf16
+from velora.training.precision import autocast, prepare_, uses_bf16
 from velora.training.progress import Reporter
 
 
@@ -73,7 +73,9 @@ def evaluate_run(
     loader = make_loader(
         shards, split, facts.data, settings, options, device=device, batch_size=batch_size
     )
-    with autocast(device, bf16=uses_bf16(device, settings.train)):
+    bf16 = uses_bf16(device, settings.train)
+    prepare_(model, device, bf16=bf16)
+    with autocast(device, bf16=bf16):
         evaluation = evaluate_views(
             model,
             loader,

@@ -21,6 +21,7 @@ from velora.build import build_model
 from velora.config import load_settings
 from velora.data import ClipDataset, ClipLoader, describe
 from velora.data.clip_frames import clip_frames
+from velora.evaluate_run import evaluate_run
 from velora.model.backbone import build_trunk
 from velora.run import BF16_HINT, TrainOptions, train
 from velora.training.checkpoint import RunFolder, kept_tensors
@@ -212,6 +213,24 @@ def test_a_run_in_bf16_follows_the_curve_of_fp32(
     assert not any(note == BF16_HINT for note in told.notes)
     assert curve(narrow) != curve(wide)
     np.testing.assert_allclose(curve(narrow), curve(wide), rtol=0.05)
+
+
+def test_a_run_in_bf16_is_evaluated_again_to_the_bit(
+    shards: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    run, _ = run_train(tiny_recipe, shards, tmp_path, train__epochs=1, train__precision="bf16")
+
+    written, _, _ = evaluate_run(
+        run.path, shards_path=shards, device_name="cpu", reporter=PlainReporter()
+    )
+
+    first, again = (json.loads(path.read_bytes()) for path in (run.path / "result.json", written))
+    assert again["scores"] == first["scores"]
+    before, after = (
+        (run.path / name).read_text()
+        for name in ("predictions.csv", f"{written.stem}-predictions.csv")
+    )
+    assert after == before
 
 
 def test_a_processor_that_is_fast_in_bf16_is_told_of(

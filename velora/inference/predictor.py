@@ -35,7 +35,7 @@ from velora.model.classifier import Classifier
 from velora.opening import open_run
 from velora.scoring.prediction import Prediction
 from velora.settings import Settings
-from velora.training.precision import autocast, uses_bf16
+from velora.training.precision import autocast, prepare_, uses_bf16
 
 BATCH_CLIPS = 8
 
@@ -261,6 +261,7 @@ def load(run: str | Path, *, weights: str | Path | None = None, device: str = "a
     chosen = choose_device(device)
     opened = open_run(Path(run), weights=weights, device=chosen)
     settings, facts, model = opened.settings, opened.facts, opened.model
+    prepare_(model, chosen, bf16=uses_bf16(chosen, settings.train))
     made = facts.data.clip_settings
     return Predictor(
         model=model,

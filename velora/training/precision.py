@@ -60,6 +60,15 @@ def plain_attention_(model: nn.Module) -> None:
             module.fused_attn = False
 
 
+def prepare_(model: nn.Module, device: torch.device, *, bf16: bool) -> None:
+    """Make a model ready for `autocast`, alike wherever it computes: numbers repeat to the bit."""
+    if not bf16:
+        return
+    lower_frozen_weights(model)
+    if device.type == "cpu":
+        plain_attention_(model)
+
+
 @contextmanager
 def deterministic(*, wanted: bool) -> Iterator[None]:
     """Let torch use only algorithms that give the same bits every time; an error where it has none.
