@@ -145,6 +145,23 @@ def settings_hash(settings: Settings, *, plan_id: str, weights_sha256: str | Non
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def weights_hash(path: str | None) -> str | None:
+    """Return the SHA-256 of a weights file; None without one.
+
+    Raises
+    ------
+    MissingDataError
+        If there is no such file.
+    """
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        msg = f"no weights file {path}; give --weights a safetensors file"
+        raise MissingDataError(msg)
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def differing_keys(a: Settings, b: Settings) -> list[str]:
     """List the settings in which two runs differ, as ``train.lr: 0.001 and 0.01``."""
     left, right = msgspec.to_builtins(a), msgspec.to_builtins(b)

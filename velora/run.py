@@ -5,7 +5,6 @@ The command line is a thin layer over :func:`train`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import io
 import math
@@ -16,10 +15,10 @@ from pathlib import Path
 import msgspec
 import torch
 
-from eventkit.errors import DamageError, MissingDataError
+from eventkit.errors import DamageError
 from eventkit.shards import ShardSet
 from velora.build import build_model, choose_device
-from velora.config import settings_hash
+from velora.config import settings_hash, weights_hash
 from velora.data import (
     ClipLoader,
     DataSpec,
@@ -41,9 +40,8 @@ from velora.training.parameters import parameter_table
 from velora.training.precision import (
     autocast,
     deterministic,
-    lower_frozen_weights,
     multiplies_bf16,
-    plain_attention_,
+    prepare_,
     uses_bf16,
 )
 from velora.training.progress import PlainReporter, Reporter
@@ -102,7 +100,7 @@ def _train(
     check_splits(shards)
     check_settings(settings)
     sha256 = settings_hash(
-        settings, plan_id=spec.plan_id, weights_sha256=_file_sha256(settings.model.weights)
+        settings, plan_id=spec.plan_id, weights_sha256=weights_hash(settings.model.weights)
     )
     run = RunFolder(options.out / (options.name or f"{recipe}-{sha256[:10]}"))
     finished = ranks.from_first(_result(run, settings, sha256, spec) if ranks.is_first else None)
@@ -175,10 +173,7 @@ def _fit(
     if "val" not in loaders:
         reporter.note("no val split: the last epoch is kept, for the test split never selects")
     reporter.parameters(parameter_table(model))
-    if bf16:
-        lower_frozen_weights(model)
-        if device.type == "cpu":
-            plain_attention_(model)
+    prepare_(model, device, bf16=bf16)
     model.checkpointing = options.checkpointing
     with compiled(model, wanted=options.compile):
         trainer = Trainer(
@@ -256,13 +251,3 @@ def _with_absolute_weights(settings: Settings) -> Settings:
     path = str(Path(settings.model.weights).expanduser().resolve())
     model = msgspec.structs.replace(settings.model, weights=path)
     return msgspec.structs.replace(settings, model=model)
-
-
-def _file_sha256(path: str | None) -> str | None:
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        msg = f"no weights file {path}; give --weights a safetensors file"
-        raise MissingDataError(msg)
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ the changes of its row, on the same shards and weights. A table of unlike runs c
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import msgspec
 from eventkit.errors import EventKitError
 from velora.ablation.grid import REFERENCE, Row
 from velora.ablation.table import Result, read_result
-from velora.config import differing_keys, load_settings, settings_hash
+from velora.config import load_settings, settings_hash, weights_hash
 from velora.settings import Settings
 from velora.training.checkpoint import RunFolder
 
@@ -65,7 +64,7 @@ def earlier_results(
     """
     name, plain = load_settings(recipe, overrides)
     of_call, facts = RunFolder(reference).read()
-    weights_sha256 = _sha256(of_call.model.weights)
+    weights_sha256 = weights_hash(of_call.model.weights)
     kept: dict[Key, Path] = {}
     strange = []
     for key, run in _finished(out, name, rows).items():
@@ -114,22 +113,12 @@ def _given(of_call: Settings, seed: int) -> dict[str, object]:
 
 def _differences(run: Path, expected: Settings, plan_id: str, weights_sha256: str | None) -> str:
     """Say why a run is not the one that this call would train; nothing if it is."""
-    found, facts = RunFolder(run).read()
     sha256 = settings_hash(expected, plan_id=plan_id, weights_sha256=weights_sha256)
-    if facts.settings_sha256 == sha256:
+    differing = RunFolder(run).differences(expected, settings_sha256=sha256, plan_id=plan_id)
+    if differing is None:
         return ""
-    differing = differing_keys(found, expected)
-    if facts.data.plan_id != plan_id:
-        differing.append(f"shards: plan {facts.data.plan_id[:12]} and {plan_id[:12]}")
     what = "; ".join(differing) or "the weights file, or the settings that its version knew"
     return f"it and this call differ in {what}"
-
-
-def _sha256(path: str | None) -> str | None:
-    if path is None:
-        return None
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(run: Path, key: Key, title: str, full: Path | None) -> Result:

@@ -99,18 +99,32 @@ class RunFolder:
         SettingsError
             Names the settings that differ.
         """
-        old_settings, old = self.read()
-        if old.settings_sha256 == settings_sha256:
+        differences = self.differences(
+            settings, settings_sha256=settings_sha256, plan_id=data.plan_id
+        )
+        if differences is None:
             return
-        differences = differing_keys(old_settings, settings)
-        if old.data.plan_id != data.plan_id:
-            differences.append(f"shards: plan {old.data.plan_id[:12]} and {data.plan_id[:12]}")
         msg = (
             f"{self.path} is a run with other settings (there and here): "
             f"{'; '.join(differences) or 'the content of the weights file'}; "
             "choose another --name, or leave it out"
         )
         raise SettingsError(msg)
+
+    def differences(
+        self, settings: Settings, *, settings_sha256: str, plan_id: str
+    ) -> list[str] | None:
+        """Say in what a started run differs (there and here); None if it is of this hash.
+
+        An empty list: by what no setting names, as the content of the weights file.
+        """
+        old_settings, old = self.read()
+        if old.settings_sha256 == settings_sha256:
+            return None
+        differing = differing_keys(old_settings, settings)
+        if old.data.plan_id != plan_id:
+            differing.append(f"shards: plan {old.data.plan_id[:12]} and {plan_id[:12]}")
+        return differing
 
     def start(self, settings: Settings, facts: RunFacts) -> None:
         """Write settings and facts of a new run; a started one must stand on the same trunk."""
