@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 import velora.weights
-from eventkit.errors import DamageError
+from eventkit.errors import DamageError, SettingsError
+from velora.build import build_model
+from velora.config import parse_settings
 from velora.model.backbone import build_trunk
+from velora.tools.weights import main
 from velora.weights import find, names, timm_model
 
 
@@ -79,3 +83,22 @@ def test_other_bytes_are_refused_in_a_sentence(
 
     with pytest.raises(DamageError, match="install the package again"):
         build_trunk("velora_tiny", num_high=1)
+
+
+def test_its_file_is_checked_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk = find("velora_tiny")
+    assert trunk is not None
+    monkeypatch.chdir(tmp_path)
+
+    done = CliRunner().invoke(main, ["check", str(trunk.path), "--backbone", "velora_tiny"])
+
+    assert done.exit_code == 0, done.output
+    assert "timm" in done.output
+
+
+def test_it_has_no_projection_for_what_the_release_computes() -> None:
+    model = {"mode": "compat", "backbone": "velora_tiny", "img_size": 32}
+    settings = parse_settings({"model": model}, where="here")
+
+    with pytest.raises(SettingsError, match=r"velora_tiny has no projection"):
+        build_model(settings, num_classes=3, device=torch.device("cpu"))

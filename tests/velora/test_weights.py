@@ -377,6 +377,7 @@ def test_the_command_writes_what_training_takes(tmp_path: Path) -> None:
     [
         (["check", "nowhere.bin", "--backbone", "vit_tiny_patch16_224"], 2, "no weights file"),
         (["check", ".", "--backbone", "vit_tiny_patch16_999"], 2, "timm has no model"),
+        (["check", ".", "--backbone", "velora_tiny", "--set", "num_heads=5"], 2, "num_heads=5"),
         (["check", ".", "--backbone", "vit_tiny_patch16_224"], 2, "holds none of model.safe"),
         (["check", ".", "--backbone", "vit_tiny_patch16_224", "--set", "x"], 2, "KEY=VALUE"),
         (["check", ".", "--backbone", "vit_tiny_patch16_224", "--set=x=1"], 2, "as given"),

@@ -16,6 +16,7 @@ from velora.model.backbone import TrunkSource, build_trunk, timm
 from velora.model.lora import Adapter
 from velora.model.trunk import Trunk
 from velora.settings import LoraSettings, ModelSettings, Settings
+from velora.weights import find
 
 # Where the layouts of CLIP keep the projection of the visual tower; True where as (p, D).
 _PROJECTIONS = {"head.weight": True, "visual.proj": False, "visual.head.proj.weight": True}
@@ -89,6 +90,8 @@ def _projection(m: ModelSettings, trunk: Trunk) -> Tensor:
         return _from_file(Path(m.weights), width)
     if m.random_trunk:
         return torch.randn(width, trunk.vit.pretrained_cfg["num_classes"]) * width**-0.5
+    if find(m.backbone) is not None:
+        raise SettingsError(_no_projection(m.backbone))
     # Its own weights are in the hub's cache by now.
     head = timm.create_model(m.backbone, pretrained=True).head
     if not isinstance(head, nn.Linear):

@@ -24,7 +24,9 @@ from eventkit.errors import DamageError, FormatError, MissingDataError, Settings
 from velora._torchvision import ensure_torchvision
 from velora.files.kept_files import Kept, keep
 from velora.files.weight_layouts import Translated, translate
+from velora.model.backbone import NOT_TAKEN, not_taken
 from velora.model.trunk import Vit
+from velora.weights import timm_model
 
 ensure_torchvision()
 
@@ -102,15 +104,15 @@ def write_weights(weights: Weights, out: Path) -> Kept:
 
 
 def _bare_model(backbone: str, kwargs: dict[str, Any]) -> Vit:
-    if not timm.is_model(backbone):
+    name, kwargs = timm_model(backbone, kwargs)
+    if not timm.is_model(name):
         msg = f"timm has no model {backbone!r}; see timm.list_models('vit*')"
         raise SettingsError(msg)
     try:
         with torch.device("meta"):
-            return timm.create_model(backbone, num_classes=0, **kwargs)
-    except (TypeError, ValueError) as error:
-        msg = f"{backbone} does not take the settings as given: {error}"
-        raise SettingsError(msg) from error
+            return timm.create_model(name, num_classes=0, **kwargs)
+    except (*NOT_TAKEN, ValueError, RuntimeError) as error:
+        raise SettingsError(not_taken(backbone, kwargs, error)) from error
 
 
 def _file_of(path: Path) -> Path:

@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 _VIT_MODULES = frozenset({"vision_transformer", "eva", "deit"})
 
+#: How timm refuses arguments: it asserts that widths divide, looks layers up by name and divides by
+#: patch sizes. ValueError and RuntimeError are those of the hub too.
+NOT_TAKEN = (TypeError, AssertionError, LookupError, ArithmeticError)
+
 _HOW_TO_GET_WEIGHTS = (
     "give --weights FILE (a local safetensors file of this model), run once where the hub can be "
     "reached so that its cache has them, take the small trunk of this package with --backbone "
@@ -146,18 +150,18 @@ def _create(backbone: str, kwargs: dict[str, Any], *, pretrained: bool) -> Vit:
         if is_out_of_memory(error):
             raise
         if not pretrained:
-            raise SettingsError(_not_taken(backbone, kwargs, error)) from error
+            raise SettingsError(not_taken(backbone, kwargs, error)) from error
         msg = f"the pretrained weights of {backbone} could not be had: {_HOW_TO_GET_WEIGHTS}"
         raise SettingsError(msg) from error
-    except (TypeError, AssertionError, LookupError, ArithmeticError) as error:
-        # timm asserts that widths divide, looks layers up by name and divides by patch sizes.
-        raise SettingsError(_not_taken(backbone, kwargs, error)) from error
+    except NOT_TAKEN as error:
+        raise SettingsError(not_taken(backbone, kwargs, error)) from error
     if not isinstance(vit, VisionTransformer | Eva):
         raise SettingsError(_not_a_vit(backbone))
     return vit
 
 
-def _not_taken(backbone: str, kwargs: Mapping[str, Any], error: Exception) -> str:
+def not_taken(backbone: str, kwargs: Mapping[str, Any], error: Exception) -> str:
+    """Say which arguments ``timm.create_model`` refused."""
     given = ", ".join(f"{name}={value!r}" for name, value in kwargs.items())
     return (
         f"{backbone} does not take model.backbone_kwargs or img_size as given ({given}): "
