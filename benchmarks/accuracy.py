@@ -7,7 +7,7 @@ each fold and prints pooled accuracies with their errors, McNemar's test against
 logistic regression on the same input. What is finished is not done again, so it may be stopped and
 started at will; `--only` takes some rows, or none (`--only ""` prints the table), `--set
 train.precision=bf16` changes all of them, and the table is of the folds that are there. One core
-with AVX-512 BF16 takes four hours in bf16, one without five times as long.
+with AVX-512 BF16 takes some four hours in bf16, and each update 3 to 5 times as long in fp32.
 """
 
 from __future__ import annotations

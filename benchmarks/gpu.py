@@ -95,7 +95,7 @@ class Trainer:
 
 def main() -> None:
     """Measure and print."""
-    setup = parse(__doc__)
+    setup = parse()
     print(f"# {name_of(setup.device)}, torch {torch.__version__}, {setup}")
     bf16 = setup.device.type == "cuda"
     rows = variants(setup, bf16=bf16)
@@ -103,15 +103,16 @@ def main() -> None:
     rates = {name: len(rows[name].labels) / t for name, t in times.items()}
     for name, rate in rates.items():
         print(f"{name:<34} {rate:9.2f} clips/s")
-    ours_is = "VELoRA, compiled" if "VELoRA, compiled" in rates else "VELoRA"
-    print(f"beside the released loop: {rates[ours_is] / rates['released loop, fp32']:.2f}x")
-    print(f"beside three PEFT copies: {rates[ours_is] / rates['three PEFT copies']:.2f}x")
+    ours = "VELoRA, compiled" if "VELoRA, compiled" in rates else "VELoRA"
+    print(f"beside the released loop: {rates[ours] / rates['released loop, fp32']:.2f}x")
+    print(f"beside three PEFT copies: {rates[ours] / rates['three PEFT copies']:.2f}x")
     evaluation = measure({"evaluate": rows["VELoRA"].evaluate}, setup)["evaluate"]
     ratio = setup.clips / evaluation / rates["VELoRA"]
     print(f"evaluation beside training: {ratio:.2f}x")
-    tell_utilisation(rows["VELoRA"], setup, rates[ours_is], bf16=bf16)
+    tell_utilisation(rows["VELoRA"], setup, rates[ours], bf16=bf16)
     tell_memory(rows["VELoRA"], setup)
-    tell_feed(rates[ours_is], workers=setup.workers, rounds=setup.rounds, pin=bf16)
+    pin = setup.device.type == "cuda"
+    tell_feed(rates[ours], workers=setup.workers, rounds=setup.rounds, pin=pin)
 
 
 def variants(setup: Setup, *, bf16: bool) -> dict[str, Trainer]:
@@ -218,9 +219,9 @@ def name_of(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def parse(doc: str) -> Setup:
-    """Read the command line of a script that says what it does in ``doc``."""
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+def parse() -> Setup:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--backbone", default="vit_base_patch16_clip_quickgelu_224.openai")
     parser.add_argument("--img-size", type=int)
