@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -88,8 +89,10 @@ def strike(moment: Moment, command: tuple[str | Path, ...], folder: Path, second
     if moment.victim == "worker":
         worker = wait_for_worker(process)
         time.sleep(moment.share)
-        if worker:
-            os.kill(worker, signal.SIGKILL)
+        # A short run may be over by then, and its worker with it: nobody is struck.
+        with contextlib.suppress(ProcessLookupError):
+            if worker:
+                os.kill(worker, signal.SIGKILL)
     else:
         time.sleep(moment.share * seconds)
         process.kill()
