@@ -100,6 +100,8 @@ class LoraSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     #: Last names of the linear layers that get an adapter in every block, or "ffn": one around
     #: the whole feed-forward, as the figure draws it.
     targets: Annotated[tuple[str, ...], Meta(min_length=1)] = ("fc1", "fc2")
+    #: Blocks at the start of the trunk that get no adapters: no backward pass goes through them.
+    skip_blocks: NotNegativeInt = 0
     #: Modality-shared adapters in the blocks that see all streams.
     shared: bool = True
     #: False is LoRA-FA: A stays as it was drawn.
@@ -137,6 +139,12 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     flip: bool = False
     #: Crop a training clip to at least 1 - crop of its side, and resize it back.
     crop: Share = 0.0
+    #: Largest rotation of a training clip, in degrees, either way.
+    rotate: Annotated[float, Meta(ge=0.0, le=180.0)] = 0.0
+    #: Largest shear of a training clip: columns for each row.
+    shear: Share = 0.0
+    #: Largest displacement, as a share of the side, of a 4x4 lattice that bends a training clip.
+    warp: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.0
     #: Largest change of brightness and contrast of a training clip's RGB, as a share.
     color: Share = 0.0
     #: Share of the training clips of both senses that are shown without one of them, either alike.

@@ -77,19 +77,20 @@ def run_blocks(vit: nn.Module, x: torch.Tensor, chosen: slice) -> torch.Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("kind", "targets"),
+    ("kind", "targets", "skip_blocks"),
     [
-        ("vit", ("fc1", "fc2")),
-        ("vit", ("qkv", "proj")),
-        ("clip", ("fc1", "fc2", "qkv", "proj")),
-        ("eva", ("qkv", "proj", "fc2")),
-        ("dinov3", ("qkv", "fc1")),
+        ("vit", ("fc1", "fc2"), 0),
+        ("vit", ("qkv", "proj"), 0),
+        ("vit", ("fc1", "fc2"), 1),
+        ("clip", ("fc1", "fc2", "qkv", "proj"), 0),
+        ("eva", ("qkv", "proj", "fc2"), 0),
+        ("dinov3", ("qkv", "fc1"), 0),
     ],
 )
 def test_peft_computes_the_tokens_of_the_grouped_pass(
-    kind: str, targets: tuple[str, ...], tmp_path: Path
+    kind: str, targets: tuple[str, ...], skip_blocks: int, tmp_path: Path
 ) -> None:
-    model = make_model(kind, lora={"targets": targets})
+    model = make_model(kind, lora={"targets": targets, "skip_blocks": skip_blocks})
     write_adapters(model, tmp_path / "adapters", backbone=NAMES[kind][0])
     pictures = torch.rand(6, 3, 32, 32, dtype=torch.float64)
     trunk = model.trunk

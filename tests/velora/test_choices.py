@@ -21,6 +21,7 @@ from model_helpers import (
 from torch import Tensor
 from torch.nn import functional as F
 
+from eventkit.errors import SettingsError
 from velora.config import parse_settings
 from velora.frames.frames import FramePooling, Frames, difference_frames
 from velora.model.classifier import kept_parameters
@@ -226,6 +227,30 @@ def test_lora_fa_trains_b_alone_and_keeps_the_drawn_a() -> None:
     halves = {n: p for n, p in kept_parameters(model).items() if ".lora_" in n}
     assert {n.rsplit("_", 1)[-1] for n, p in halves.items() if p.grad is not None} == {"b"}
     assert {n.rsplit("_", 1)[-1] for n in halves} == {"a", "b"}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_skipped_blocks_have_no_adapters_and_no_backward_pass(*, checkpointing: bool) -> None:
+    model = wake(make_model(depth=4, lora={"skip_blocks": 2})).train()
+    model.checkpointing = checkpointing
+    tracked = {}
+    for i, block in enumerate(model.trunk.vit.blocks):
+        block.register_forward_hook(lambda _, __, x, i=i: tracked.update({i: x.requires_grad}))
+
+    output = model(BATCH)
+    (output.logits.square().sum() + output.rec_loss).backward()
+
+    in_blocks = [n for n in kept_parameters(model) if n.startswith("trunk.vit.blocks.")]
+    assert {name.split(".")[3] for name in in_blocks} == {"2", "3"}
+    assert tracked == {0: False, 1: False, 2: True, 3: True}
+    assert all(p.grad is not None for p in kept_parameters(model).values())
+
+
+def test_a_stream_keeps_adapters_of_its_own() -> None:
+    with pytest.raises(SettingsError, match="less than 2, the number of blocks .* got 2"):
+        make_model(depth=3, num_high=1, lora={"skip_blocks": 2})
+    probe = make_model(depth=3, tuning="probe", lora={"skip_blocks": 2})
+    assert set(kept_parameters(probe)) == {"head.weight", "head.bias"}
 
 
 def test_trunks_of_their_own_start_as_the_shared_one_and_part_ways() -> None:

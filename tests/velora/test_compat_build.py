@@ -69,6 +69,7 @@ def test_weights_come_with_their_projection_or_are_refused(tmp_path: Path) -> No
         ("model", "tuning", "full"),
         ("model", "head_dropout", 0.5),
         ("lora", "targets", ("qkv",)),
+        ("lora", "skip_blocks", 1),
         ("lora", "shared", False),
         ("lora", "train_a", False),
     ],

@@ -19,6 +19,7 @@ from velora.settings import LoraSettings, ModelSettings
 SMALL = {"depth": 3, "embed_dim": 48, "num_heads": 3}
 NAMES = {
     "vit": ("vit_tiny_patch16_224", {**SMALL, "patch_size": 16}),
+    "deep": ("vit_tiny_patch16_224", {**SMALL, "patch_size": 16, "depth": 4}),
     "gap": ("vit_medium_patch16_gap_240", SMALL),  # no CLS; its last norm is fc_norm
     "dinov3": ("vit_small_patch16_dinov3", SMALL),  # rotary, registers
 }
@@ -59,6 +60,7 @@ def as_frames(pictures: torch.Tensor) -> Frames:
         ("vit", {}, {"targets": ("qkv", "proj", "fc1")}),
         ("vit", {}, {"targets": ("ffn",)}),
         ("vit", {}, {"shared": False}),
+        ("deep", {}, {"skip_blocks": 1}),
         ("vit", {"fusion": "figure"}, {}),
         ("vit", {"fusion": "figure"}, {"shared": False}),
         ("vit", {"temporal": "attention"}, {}),

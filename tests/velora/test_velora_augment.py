@@ -13,12 +13,26 @@ from velora_helpers import make_sample, write_shards
 from eventkit.shards import ShardSet
 from velora.data import Batch, Clip, ClipDataset, ClipLoader, describe, make_batch
 from velora.data.clip_frames import clip_frames
-from velora.frames.augment import UNCHANGED, Change, crop, draw_change, recolor, shift
+from velora.frames.augment import (
+    LATTICE,
+    UNCHANGED,
+    Change,
+    bend,
+    crop,
+    draw_change,
+    recolor,
+    shift,
+)
 from velora.frames.frames import Frames, difference_frames
 from velora.inputs import resolve
 from velora.settings import DataSettings
 
 CPU = torch.device("cpu")
+EVERYTHING: dict[str, Any] = {"shift": 0.1, "flip": True, "crop": 0.3, "color": 0.2} | {
+    "rotate": 10.0,
+    "shear": 0.2,
+    "warp": 0.05,
+}
 REDBLUE = resolve("redblue", "counts:eventkit")
 
 
@@ -57,6 +71,56 @@ def test_a_crop_shows_its_part_at_the_size_of_the_whole() -> None:
     assert crop(picture, side=0.99, top=0.5, left=0.5) is picture
 
 
+def test_a_quarter_turn_is_the_transpose_that_numpy_makes() -> None:
+    picture = torch.rand(2, 3, 8, 8)
+
+    turned = bend(picture, Change(rotation=90.0), ground=0.0)
+
+    torch.testing.assert_close(turned, torch.rot90(picture, -1, (-2, -1)), atol=1e-5, rtol=0)
+
+
+def test_a_shear_slides_rows_by_their_distance_from_the_middle() -> None:
+    picture = torch.zeros(1, 3, 9, 9)
+    picture[..., 4] = 1.0
+
+    slid = bend(picture, Change(shear=0.5), ground=0.0)[0, 0]
+
+    columns = (slid * torch.arange(9.0)).sum(1) / slid.sum(1)
+    torch.testing.assert_close(columns, 4 + 0.5 * (torch.arange(9.0) - 4), atol=1e-4, rtol=0)
+
+
+def test_rotation_and_shear_are_in_pixels_of_pictures_that_are_not_square() -> None:
+    picture = torch.zeros(1, 3, 9, 17)
+    picture[..., 4, 10] = 1.0  # two to the right of the middle
+
+    turned = bend(picture, Change(rotation=90.0), ground=0.0)[0, 0]
+
+    assert (turned > 0.99).nonzero().tolist() == [[6, 8]]  # two below it
+
+
+def test_a_warp_takes_pixels_from_where_its_lattice_says() -> None:
+    picture = torch.rand(1, 3, 8, 8)
+    everywhere = (0.25,) * LATTICE**2 + (-0.125,) * LATTICE**2
+    corner = (0.25,) + (0.0,) * (2 * LATTICE**2 - 1)
+
+    moved = bend(picture, Change(warp=everywhere), ground=0.0)
+    bent = bend(picture, Change(warp=corner), ground=0.0)
+
+    torch.testing.assert_close(moved, shift(picture, dy=-2, dx=1, fill=0.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(bent[..., 0, 0], picture[..., 2, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(bent[..., -1, :], picture[..., -1, :], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("ground", [None, 0.0, 1.0])
+def test_what_a_rotation_brings_in_is_the_ground_or_the_edge(ground: float | None) -> None:
+    picture = torch.full((1, 3, 8, 8), 0.5)
+
+    turned = bend(picture, Change(rotation=45.0), ground=ground)
+
+    torch.testing.assert_close(turned[..., 3:5, 3:5], picture[..., 3:5, 3:5])
+    assert turned[0, 0, 0, 0].item() == pytest.approx(0.5 if ground is None else ground)
+
+
 def test_colour_keeps_the_mean_and_scales_differences_of_frames() -> None:
     frames = 0.4 + 0.2 * torch.rand(3, 3, 8, 8)
 
@@ -72,7 +136,7 @@ def test_changes_stay_within_their_settings_and_each_has_its_own_numbers() -> No
     def drawn(settings: DataSettings) -> list[Change]:
         return [draw_change(settings, np.random.default_rng(i)) for i in range(300)]
 
-    everything = drawn(DataSettings(shift=0.1, flip=True, crop=0.3, color=0.2))
+    everything = drawn(DataSettings(**EVERYTHING))
 
     for name, low, high in (
         ("down", -0.1, 0.1),
@@ -80,6 +144,8 @@ def test_changes_stay_within_their_settings_and_each_has_its_own_numbers() -> No
         ("side", 0.7, 1.0),
         ("top", 0.0, 1.0),
         ("left", 0.0, 1.0),
+        ("rotation", -10.0, 10.0),
+        ("shear", -0.2, 0.2),
         ("brightness", -0.2, 0.2),
         ("contrast", 0.8, 1.2),
     ):
@@ -87,6 +153,10 @@ def test_changes_stay_within_their_settings_and_each_has_its_own_numbers() -> No
         assert values.min() >= low
         assert values.max() <= high
         assert values.std() > 0.25 * (high - low) * 0.9
+    lattices = np.array([change.warp for change in everything])
+    assert lattices.shape == (300, 2 * LATTICE**2)
+    assert -0.05 <= lattices.min() < -0.0499
+    assert 0.0499 < lattices.max() <= 0.05
     assert 120 < sum(change.flip for change in everything) < 180
     # Turning one off leaves the numbers of the others.
     assert [c.side for c in drawn(DataSettings(shift=0, crop=0.3))] == [c.side for c in everything]
@@ -122,6 +192,21 @@ def test_both_senses_are_cropped_alike() -> None:
     y, x, *of_events = centres(made, 0)
     # Rows 2 to 9 and columns 0 to 7 now fill the picture: twice as far from the corner.
     assert (y, x) == pytest.approx((2 * (4.5 - 2) + 0.5, 2 * 2.5 + 0.5), abs=0.1)
+    assert of_events == pytest.approx([y, x], abs=0.1)
+
+
+def test_both_senses_are_bent_alike() -> None:
+    rgb = np.zeros((1, 16, 16, 1), np.uint8)
+    rgb[0, 4:6, 2:4] = 255
+    events = np.zeros((2, 2, 32, 32), np.uint8)
+    events[:, 1, 8:12, 4:8] = 1
+    one = clip("a", events=events, rgb=rgb, index=[0, 0])
+    change = draw_change(DataSettings(rotate=30, shear=0.2, warp=0.05), np.random.default_rng(3))
+
+    plain = centres(frames_of(batch_of(one)), 0)
+    y, x, *of_events = centres(frames_of(batch_of(one, changes=[change])), 0)
+
+    assert abs(y - plain[0]) + abs(x - plain[1]) > 1
     assert of_events == pytest.approx([y, x], abs=0.1)
 
 
@@ -188,7 +273,7 @@ def test_repeated_frames_stay_repeated_so_that_nothing_moves_between_them(tmp_pa
     samples = [make_sample("k_000000", label=0, rng=rng, static=True)]
     path = write_shards(tmp_path / "s", {"train": samples}, classes={0: "a", 1: "b"})
     shards = ShardSet.open(path)
-    settings = DataSettings(shift=0.3, flip=True, crop=0.4, color=0.4)
+    settings = DataSettings(**EVERYTHING)
     loader = ClipLoader(
         ClipDataset(shards, "train", spec=describe(shards)),
         batch_size=1,

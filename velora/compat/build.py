@@ -71,6 +71,7 @@ def _check(m: ModelSettings, lora: LoraSettings) -> None:
         "model.head_dropout": (m.head_dropout, 0.0),
         "model.keep_tokens": (m.keep_tokens, 1.0),
         "lora.targets": (tuple(sorted(lora.targets)), TARGETS),
+        "lora.skip_blocks": (lora.skip_blocks, 0),
         "lora.shared": (lora.shared, True),
         "lora.train_a": (lora.train_a, True),
     }

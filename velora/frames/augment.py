@@ -8,13 +8,18 @@ A change is drawn on the host and applied to pictures on the device, before diff
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, radians, sin
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from velora.settings import DataSettings
+
+LATTICE = 4
+"""Points a side that a warp displaces."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +36,14 @@ class Change:
         Side of the crop as a share of the picture's, which is resized back.
     top, left : float
         Where the crop lies in the room that it leaves, 0 to 1.
+    rotation : float
+        Clockwise about the middle, in degrees.
+    shear : float
+        By how many columns a row slides right for each row that it lies below the middle.
+    warp : tuple of float
+        Of a lattice of 4x4 points over the picture, from its top left by rows: how far down each is
+        taken from, then how far right, as a share of the picture's side. Between the points the
+        displacement is bicubic. None where there is no warp.
     brightness : float
         Added to RGB in [0, 1].
     contrast : float
@@ -45,6 +58,9 @@ class Change:
     side: float = 1.0
     top: float = 0.0
     left: float = 0.0
+    rotation: float = 0.0
+    shear: float = 0.0
+    warp: tuple[float, ...] | None = None
     brightness: float = 0.0
     contrast: float = 1.0
     hidden: Literal["rgb", "event"] | None = None
@@ -52,7 +68,13 @@ class Change:
     @property
     def moves(self) -> bool:
         """Whether it moves pixels."""
-        return self.flip or self.down != 0 or self.right != 0 or self.side != 1
+        shifts = self.down != 0 or self.right != 0
+        return self.flip or shifts or self.side != 1 or self.bends
+
+    @property
+    def bends(self) -> bool:
+        """Whether lines do not stay as they lie."""
+        return self.rotation != 0 or self.shear != 0 or self.warp is not None
 
 
 UNCHANGED = Change()
@@ -65,6 +87,8 @@ def draw_change(settings: DataSettings, rng: np.random.Generator) -> Change:
     cut, top, left = rng.random(3)
     brightness, contrast = rng.uniform(-1, 1, size=2) * settings.color
     dropped, which = rng.random(2)
+    rotation, shear = rng.uniform(-1, 1, size=2) * (settings.rotate, settings.shear)
+    warp = rng.uniform(-1, 1, size=2 * LATTICE**2) * settings.warp
     return Change(
         down=float(down),
         right=float(right),
@@ -72,6 +96,9 @@ def draw_change(settings: DataSettings, rng: np.random.Generator) -> Change:
         side=1 - float(cut) * settings.crop,
         top=float(top),
         left=float(left),
+        rotation=float(rotation),
+        shear=float(shear),
+        warp=tuple(warp.tolist()) if settings.warp else None,
         brightness=float(brightness),
         contrast=1 + float(contrast),
         hidden=("rgb" if which < 0.5 else "event") if dropped < settings.drop_sense else None,
@@ -79,14 +106,16 @@ def draw_change(settings: DataSettings, rng: np.random.Generator) -> Change:
 
 
 def move(pictures: Tensor, change: Change, *, ground: float | None) -> Tensor:
-    """Crop, shift and mirror (U, 3, H, W) pictures.
+    """Crop, bend, shift and mirror (U, 3, H, W) pictures.
 
-    ``ground`` fills what a shift brings in from outside; None repeats the edge.
+    ``ground`` fills what comes in from outside; None repeats the edge.
     """
     if not change.moves:
         return pictures
     *_, height, width = pictures.shape
     pictures = crop(pictures, side=change.side, top=change.top, left=change.left)
+    if change.bends:
+        pictures = bend(pictures, change, ground=ground)
     pictures = shift(
         pictures, dy=round(change.down * height), dx=round(change.right * width), fill=ground
     )
@@ -102,6 +131,38 @@ def crop(pictures: Tensor, *, side: float, top: float, left: float) -> Tensor:
     y, x = round(top * (height - rows)), round(left * (width - columns))
     cut = pictures[..., y : y + rows, x : x + columns]
     return F.interpolate(cut, size=(height, width), mode="bilinear")
+
+
+def bend(pictures: Tensor, change: Change, *, ground: float | None) -> Tensor:
+    """Rotate, shear and warp (U, 3, H, W) pictures, bilinearly.
+
+    The warp is the elastic distortion of Simard et al. (ICDAR 2003) with a coarse lattice in place
+    of a blurred field.
+    """
+    *_, height, width = pictures.shape
+    grid = sources(change, height, width).to(pictures).expand(len(pictures), -1, -1, -1)
+    if ground is None:
+        return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(pictures - ground, grid, align_corners=False) + ground
+
+
+def sources(change: Change, height: int, width: int) -> Tensor:
+    """Where each pixel of a bent picture comes from: (1, H, W, 2) x and y, -1 to 1."""
+    angle = radians(change.rotation)
+    # Inverse of the rotation after the shear, in pixels; then in half sides.
+    across, down = cos(angle), sin(angle)
+    rows = torch.tensor(
+        [
+            [across + change.shear * down, (down - change.shear * across) * height / width, 0.0],
+            [-down * width / height, across, 0.0],
+        ]
+    )
+    grid = F.affine_grid(rows[None], [1, 3, height, width], align_corners=False)
+    if change.warp is None:
+        return grid
+    lattice = torch.tensor(change.warp).view(1, 2, LATTICE, LATTICE)
+    field = F.interpolate(lattice, size=(height, width), mode="bicubic", align_corners=True)
+    return grid + 2 * field.flip(1).permute(0, 2, 3, 1)
 
 
 def shift(pictures: Tensor, *, dy: int, dx: int, fill: float | None = None) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eventkit.errors import SettingsError
 from velora.frames.frames import FramePooling, Frames, difference_frames, frame_mean, is_present
 from velora.model.classifier import Classifier, Output, logits_of
 from velora.model.fusion import FigureFusion, JointFusion
@@ -52,6 +53,7 @@ class VELoRA(Classifier):
         self.tunes_trunk = settings.tuning == "full"
         adapter = None
         if settings.tuning == "lora":
+            check_skipped(lora.skip_blocks, num_low=len(trunk.low))
             adapter = Adapter(lora.rank, lora.alpha, lora.dropout, lora.train_a)
 
         trunk.requires_grad_(self.tunes_trunk)
@@ -67,7 +69,7 @@ class VELoRA(Classifier):
         if adapter is not None:
             num_streams = len(self.streams)
             add_lora(
-                trunk.low,
+                trunk.low[lora.skip_blocks :],
                 targets=lora.targets,
                 num_groups=num_streams,
                 adapter=adapter,
@@ -239,6 +241,16 @@ class VELoRA(Classifier):
         """Let ``torch.compile`` make the blocks of the trunk faster, in place."""
         for block in (*self.trunk.low, *self.trunk.high):
             block.compile(dynamic=True)
+
+
+def check_skipped(skip_blocks: int, *, num_low: int) -> None:
+    """Refuse to leave a stream without adapters of its own."""
+    if skip_blocks >= num_low:
+        msg = (
+            f"lora.skip_blocks must be less than {num_low}, the number of blocks that each stream "
+            f"passes by itself, got {skip_blocks}"
+        )
+        raise SettingsError(msg)
 
 
 def _plain_norm(x: Tensor) -> Tensor:
