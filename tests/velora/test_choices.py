@@ -247,7 +247,7 @@ def test_skipped_blocks_have_no_adapters_and_no_backward_pass(*, checkpointing: 
 
 
 def test_a_stream_keeps_adapters_of_its_own() -> None:
-    with pytest.raises(SettingsError, match="less than 2, the number of blocks .* got 2"):
+    with pytest.raises(SettingsError, match=r"less than 2, the number of blocks .* got 2"):
         make_model(depth=3, num_high=1, lora={"skip_blocks": 2})
     probe = make_model(depth=3, tuning="probe", lora={"skip_blocks": 2})
     assert set(kept_parameters(probe)) == {"head.weight", "head.bias"}
