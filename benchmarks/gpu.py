@@ -164,9 +164,15 @@ def tell_utilisation(row: Trainer, setup: Setup, rate: float, *, bf16: bool) -> 
     with FlopCounterMode(display=False) as counter:
         torch.autograd.backward(row.loss())
     flops = counter.get_total_flops() / setup.clips
+    with FlopCounterMode(display=False) as counter:
+        row.evaluate()
+    forward = counter.get_total_flops() / setup.clips
     dtype = torch.bfloat16 if bf16 else torch.float32
     limit = matmul_rate(setup.device, dtype)
-    print(f"a training step counts {flops / 1e9:.1f} GFLOP a clip")
+    print(
+        f"a training step counts {flops / 1e9:.1f} GFLOP a clip, {flops / forward:.2f} times an "
+        "evaluation"
+    )
     print(f"{dtype} matmul: {limit / 1e12:.3f} TFLOP/s; utilisation {rate * flops / limit:.1%}")
 
 
