@@ -3,111 +3,35 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from model_helpers import frames_of, make_model, merged, random_clips, wake
-from test_inputs import PAINTED, events, stored
+from model_helpers import frames_of, make_model, random_clips, wake
+from pruning_helpers import (
+    SIDE,
+    TRUNKS,
+    by_the_loop,
+    drawn,
+    event_clips,
+    kept_by_hand,
+    kept_of,
+    pruning_model,
+)
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from eventkit import Events
 from eventkit.errors import EventKitError, SettingsError
 from velora.compat import build_compat
 from velora.config import load_settings, parse_settings
 from velora.files.export import export
 from velora.files.merge import DenseVELoRA
 from velora.frames.frames import Frames
-from velora.inputs import resolve
 from velora.model.paper import VELoRA
-from velora.model.pruning import num_kept, own_pictures, prune
+from velora.model.pruning import num_kept, own_pictures
 from velora.training.losses import loss_terms
-
-GRID, SIDE = 4, 8  # patches of 32 x 32 pixels
-TRUNKS = {
-    "vit": {"backbone": "vit_tiny_patch16_224"},
-    "dinov3": {"backbone": "vit_small_patch16_dinov3"},  # registers and rotary positions
-    "eva02": {"backbone": "eva02_tiny_patch14_224", "lora": {"targets": ("fc2",)}},
-}
-
-
-def pruning_model(kind: str = "vit", *, keep_tokens: float = 0.5, **options: Any) -> VELoRA:
-    made = {**TRUNKS[kind], **options}
-    return wake(make_model(backbone_kwargs={"patch_size": SIDE}, keep_tokens=keep_tokens, **made))
-
-
-def event_clips(num_clips: int, num_frames: int, *, seed: int, ground: float = 1.0) -> list[Tensor]:
-    """Clips with ink in a few patches, of other strength in each."""
-    generator = torch.Generator().manual_seed(seed)
-    clips = torch.full((num_clips, num_frames, 3, 32, 32), ground, dtype=torch.float64)
-    for clip, frame in itertools.product(range(num_clips), range(num_frames)):
-        for _ in range(4):
-            row, column = torch.randint(0, 29, (2,), generator=generator).tolist()
-            color = torch.rand(3, 1, 1, generator=generator, dtype=torch.float64)
-            clips[clip, frame, :, row : row + 3, column : column + 3] = color
-    return list(clips)
-
-
-def patch(picture: Tensor, position: int) -> Tensor:
-    row, column = divmod(position, GRID)
-    return picture[:, SIDE * row : SIDE * (row + 1), SIDE * column : SIDE * (column + 1)]
-
-
-def differences(*clips: Tensor) -> Tensor:
-    return sum((clip[1:] - clip[:-1]).abs() for clip in clips) / len(clips)
-
-
-def kept_by_hand(event: Tensor, difference: Tensor, *, ground: float, count: int) -> list[int]:
-    ink = []
-    for position in range(GRID * GRID):
-        of_events = sum(float((patch(p, position) - ground).abs().mean()) for p in event)
-        ink.append(of_events + sum(float(patch(p, position).mean()) for p in difference))
-    return sorted(sorted(range(len(ink)), key=lambda i: (-round(ink[i], 5), i))[:count])
-
-
-def by_the_loop(
-    model: VELoRA, rgb: Tensor, event: Tensor, *, ground: float, count: int
-) -> tuple[Tensor, Tensor]:
-    """Logits and reconstruction loss of one clip, one picture at a time."""
-    trunk, prefix = model.trunk, model.trunk.num_prefix
-    difference = differences(rgb, event)
-    kept = kept_by_hand(event, difference, ground=ground, count=count)
-    rope = None
-    if trunk.takes_rope:
-        rope = trunk.vit.rope.get_embed(shape=trunk.vit.patch_embed.grid_size)[kept]
-
-    def run(block: torch.nn.Module, x: Tensor, group: int, streams: int = 1) -> Tensor:
-        extra = {} if rope is None else {"rope": rope.repeat(streams, 1)}
-        return merged(block, group)(x, **extra)
-
-    features = []
-    for s, pictures in enumerate((rgb, event, difference)):
-        total = torch.zeros((), dtype=torch.float64)
-        for picture in pictures:
-            x = trunk.embed(picture[None])
-            x = torch.stack([x[:, i] for i in (*range(prefix), *(prefix + p for p in kept))], dim=1)
-            for block in trunk.low:
-                x = run(block, x, s)
-            total = total + x
-        features.append(total / len(pictures) + model.stream_embed[s])
-    x = torch.cat([f[:, :prefix] for f in features] + [f[:, prefix:] for f in features], dim=1)
-    for block in trunk.high:
-        x = run(block, x, 0, streams=3)
-    x = trunk.final_norm(x)
-    pooled = []
-    for s in range(3):
-        own = x[:, 3 * prefix + s * count : 3 * prefix + (s + 1) * count]
-        pooled += [x[:, s * prefix], own.mean(dim=1)]
-    norm = lambda x: torch.nn.functional.layer_norm(x, x.shape[-1:])  # noqa: E731
-    loss = sum(
-        (norm(run(model.rec, features[a], 0)) - norm(features[b])).square().mean()
-        for a, b in ((0, 1), (1, 0))
-    )
-    return model.head(torch.cat(pooled, dim=1))[0], loss
 
 
 @pytest.mark.parametrize(
@@ -209,69 +133,6 @@ def test_pictures_that_clips_share_count_as_if_each_had_its_own() -> None:
 
     torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=1e-12)
     assert len(own_pictures(shared)[0].images) == 4
-
-
-def kept_of(share: float = 0.25, **streams: Frames) -> list[list[int]]:
-    return prune(streams, share=share, grid_hw=(GRID, GRID)).clips.tolist()
-
-
-def drawn(positions: dict[int, float], *, ground: float) -> Tensor:
-    """One picture with a stroke of some strength in each of these patches."""
-    picture = torch.full((1, 3, 32, 32), ground, dtype=torch.float64)
-    for position, strength in positions.items():
-        patch(picture[0], position)[:, 2:4] += strength
-    return picture
-
-
-def test_patches_with_most_ink_are_kept_and_of_equal_ones_the_first() -> None:
-    signed = drawn({11: 0.3, 2: -0.3, 7: -0.1, 14: 0.2, 1: 0.05}, ground=0.5)
-    blank = drawn({}, ground=1.0)
-    equal = drawn(dict.fromkeys((15, 3, 9, 12, 4, 8), -0.4), ground=1.0)
-
-    kept = kept_of(event=frames_of([signed, blank, equal], 1))
-
-    assert kept == [[2, 7, 11, 14], [0, 1, 2, 3], [3, 4, 8, 9]]
-
-
-def test_events_and_changes_count_together() -> None:
-    event = torch.cat([drawn({3: -0.6}, ground=1.0), drawn({8: -0.2}, ground=1.0)])
-    change = drawn({5: 0.7, 8: 0.3}, ground=0.0)
-
-    kept = kept_of(0.2, event=frames_of([event], 2), diff=frames_of([change], 1))
-
-    assert kept == [[0, 3, 5, 8]]
-    assert kept_of(0.125, event=frames_of([event], 2), diff=frames_of([change], 1)) == [[3, 5]]
-
-
-def test_a_clip_without_events_goes_by_its_changes_and_a_still_one_by_its_texture() -> None:
-    rgb = drawn({6: 0.5, 13: 0.2}, ground=0.2)
-    still, change = drawn({}, ground=0.0), drawn({9: 0.1, 10: 0.4}, ground=0.0)
-    streams = {
-        "rgb": frames_of([rgb, rgb], 1),
-        "event": frames_of([None, None], 1),
-        "diff": frames_of([change, still], 1),
-    }
-
-    assert kept_of(0.125, **streams) == [[9, 10], [6, 13]]
-    assert kept_of(0.125, rgb=streams["rgb"]) == [[6, 13], [6, 13]]
-
-
-@pytest.mark.parametrize("spec", PAINTED)
-def test_blank_is_the_ground_of_every_input(spec: str) -> None:
-    full, frames = stored(spec, events(60))
-    chosen = resolve("auto", full)
-    pictures = chosen.paint(torch.from_numpy(frames))
-    _, nothing = stored(spec, Events.empty())
-    blank = chosen.paint(torch.from_numpy(nothing))
-
-    own, empty = (Frames(p, torch.arange(len(p))[None]) for p in (pictures, blank))
-
-    ink = (pictures - chosen.ground).abs().mean(dim=1).sum(dim=0).flatten()
-    seen = prune({"event": own}, share=0.3, grid_hw=pictures.shape[-2:]).clips[0]
-    order = sorted(range(len(ink)), key=lambda i: (-round(float(ink[i]), 5), i))
-    assert seen.tolist() == sorted(order[: len(seen)])
-    seen = prune({"event": empty}, share=0.3, grid_hw=pictures.shape[-2:]).clips[0]
-    assert seen.tolist() == list(range(len(seen)))
 
 
 def test_clips_of_one_frame_have_no_changes_and_are_classified() -> None:
