@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from eventkit.errors import MissingDataError
 from eventkit.shards import ShardSet
 from velora.build import choose_device
 from velora.data import check_fits, check_labels, describe
+from velora.data.seen import check_seen
 from velora.data.spec import clip_differences
 from velora.opening import open_run
 from velora.report.records import robustness_name, write_page, write_tables
@@ -56,7 +59,10 @@ def evaluate_run(
     Robustness or None
     """
     run = RunFolder(path)
-    _, facts = run.read()
+    trained, facts = run.read()
+    # Before the evaluation, which may take hours and ends with its report in this folder.
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     device = choose_device(device_name)
     shards = ShardSet.open(shards_path)
     if split not in filled_splits(shards):
@@ -66,6 +72,7 @@ def evaluate_run(
     check_labels(shards, split)
     spec = describe(shards, splits=[split])
     check_fits(spec, facts.data, other_settings=other_settings)
+    check_seen(shards, split, trained.model.senses)
     settings, facts, model, epoch = open_run(path, weights=weights, device=device)
     if settings.model.random_trunk:
         reporter.note(RANDOM_TRUNK_WARNING)

@@ -25,6 +25,7 @@ from velora.data import (
     check_splits,
     describe,
 )
+from velora.data.seen import check_seen
 from velora.files.adapters import holds_adapters, write_adapters
 from velora.model.classifier import Classifier, kept_parameters
 from velora.parallel import Ranks, joined
@@ -32,6 +33,7 @@ from velora.report.records import write_page, write_tables
 from velora.scoring.evaluate import evaluate_views
 from velora.scoring.scores import Evaluation, Report
 from velora.settings import Settings
+from velora.training.absent import absences
 from velora.training.checkpoint import RunFacts, RunFolder, TrunkFacts
 from velora.training.compiling import compiled
 from velora.training.loaders import check_settings, filled_splits, make_loader
@@ -107,6 +109,8 @@ def _train(
     if finished is not None:
         reporter.note(f"{run.path} is finished: nothing to do")
         return run, finished
+    for split in ("train", "test"):
+        check_seen(shards, split, settings.model.senses)
     # Loaders first: they refuse what does not fit before a trunk is fetched.
     loaders = {
         split: make_loader(
@@ -170,8 +174,8 @@ def _fit(
     )
     if device.type == "cpu" and settings.train.precision == "auto" and multiplies_bf16():
         reporter.note(BF16_HINT)
-    if "val" not in loaders:
-        reporter.note("no val split: the last epoch is kept, for the test split never selects")
+    for line in absences(loaders["train"].dataset.shards, spec, model.senses):
+        reporter.note(line)
     reporter.parameters(parameter_table(model))
     prepare_(model, device, bf16=bf16)
     model.checkpointing = options.checkpointing

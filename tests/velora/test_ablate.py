@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from helpers import run_tool
 
 from eventkit.errors import SettingsError
 from velora.ablation.grid import REFERENCE, choose, read_grid, value_of
-from velora.ablation.table import verdicts
+from velora.ablation.table import Result, as_csv, verdicts
 from velora.config import load_settings, parse_assignments
 from velora.scoring.mcnemar import both_tails
 from velora.tools.ablate import _words
@@ -62,6 +63,19 @@ def test_a_grid_that_is_none_is_refused(tmp_path: Path, text: str, reason: str) 
 
     with pytest.raises(SettingsError, match=reason):
         read_grid(path)
+
+
+def test_a_row_without_a_result_has_no_numbers_that_a_program_could_average() -> None:
+    results = [
+        Result(name="full", title="full model", seed=0, trainable=3, total=4, clips=2, top1=0.5),
+        Result(name="rgb-only", title="RGB only", seed=0, problem="no clip, has RGB"),
+    ]
+
+    full, problem = csv.DictReader(io.StringIO(as_csv(results)))
+
+    assert (full["top1"], full["clips"], full["problem"]) == ("0.5", "2", "")
+    assert problem.pop("problem") == "no clip, has RGB"
+    assert [k for k, v in problem.items() if v] == ["name", "title", "seed"]
 
 
 @pytest.mark.long

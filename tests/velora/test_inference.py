@@ -226,6 +226,10 @@ NAN = np.where(np.arange(BINS * 128).reshape(BINS, 2, 8, 8) % 7 == 0, np.nan, 1.
         (counts().astype(object), "expected events of whole or floating-point .*, got object"),
         (counts().astype("c8"), "expected events of whole or floating-point .*, got complex64"),
         (counts().astype("U1"), "expected events of whole or floating-point .*, got <U1"),
+        (
+            counts().astype("i2") - 2,
+            "expected numbers of events, 0 or more, got less in 384 of 384 values",
+        ),
         (NAN, "expected finite events, got NaN or infinity in 55 of 384 values"),
         (np.full_like(NAN, np.inf), "expected finite events, got .* in 384 of 384"),
     ],

@@ -59,8 +59,25 @@ def test_events_alone_go_through_a_fusion_model_which_says_so(run: Path) -> None
     code, text = predict(run, DVXPLORER, "--window-ms", "200", "--device", "cpu")
 
     assert code == 0
-    assert "has no RGB: that sense is masked, in a model that was trained with both" in text
+    assert "has no RGB: that sense is masked, in a model of both" in text
+    assert "--rgb PATH gives pictures that lie elsewhere" in text
     assert "s  events " in text
+
+
+def test_what_there_is_nothing_to_say_of_leaves_no_empty_line(run: Path, tmp_path: Path) -> None:
+    raw = run.parents[1] / "raw" / "test" / "standing"
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    # The small run of the tests stands on a random trunk, of which there is always a note.
+    record["trunk"]["kind"] = "file"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+
+    code, text = predict(
+        tmp_path / "run", raw / "standing0.npz", "--rgb", raw / "standing0", "--device", "cpu"
+    )
+
+    assert code == 0, text
+    assert text.splitlines()[0].strip().startswith("0.000 ..")
 
 
 def test_json_and_csv_hold_what_the_library_says(run: Path) -> None:

@@ -138,9 +138,12 @@ def _line(r: Result) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """Write the table for programs, every number in full."""
+    """Write the table for programs, every number in full; a row with a problem has none."""
+    told = ("name", "title", "seed", "problem")
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, Result.__struct_fields__, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(msgspec.to_builtins(r) for r in results)
+    for r in results:
+        cells = msgspec.to_builtins(r)
+        writer.writerow({k: cells[k] for k in told} if r.problem else cells)
     return buffer.getvalue()

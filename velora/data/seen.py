@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eventkit.errors import DamageError
+from eventkit.errors import DamageError, SettingsError
 from eventkit.shards import ShardSet
 
 #: Where a sample says that it has frames of a sense; one that does not say has them.
 _FIELDS = {"rgb": "has_rgb", "event": "has_events"}
+_SPOKEN = {"rgb": "RGB", "event": "events"}
 
 
 def seen_clips(shards: ShardSet, split: str, senses: Sequence[str]) -> NDArray[np.bool_]:
@@ -40,6 +41,49 @@ def seen_clips(shards: ShardSet, split: str, senses: Sequence[str]) -> NDArray[n
     fields = [_FIELDS[sense] for sense in senses]
     metas = (_meta(shards, split, i) for i in range(shards.num_samples(split)))
     return np.array([any(meta.get(field, True) for field in fields) for meta in metas], np.bool_)
+
+
+def any_seen(shards: ShardSet, split: str, senses: Sequence[str]) -> bool:
+    """Tell whether any clip of a split has one of these senses; reads no further than the first.
+
+    Parameters
+    ----------
+    shards : ShardSet
+    split : str
+    senses : sequence of {"rgb", "event"}
+
+    Raises
+    ------
+    DamageError
+        If a sample on the way does not hold what it should; names it.
+    """
+    fields = [_FIELDS[sense] for sense in senses]
+    metas = (_meta(shards, split, i) for i in range(shards.num_samples(split)))
+    return any(meta.get(field, True) for meta in metas for field in fields)
+
+
+def check_seen(shards: ShardSet, split: str, senses: Sequence[str]) -> None:
+    """Refuse a split of which a model of these senses would see nothing.
+
+    Raises
+    ------
+    SettingsError
+        Says which sense is missing, and the cure.
+    """
+    if any_seen(shards, split, senses):
+        return
+    others = [sense for sense in _FIELDS if sense not in senses]
+    another = f"train one with --streams {others[0]}, or " if others else ""
+    msg = (
+        f"no {split} clip of {shards.path} has {spoken(senses)}, which is all that this model "
+        f"looks at: {another}convert recordings that have {spoken(senses)}"
+    )
+    raise SettingsError(msg)
+
+
+def spoken(senses: Sequence[str]) -> str:
+    """Return senses as words, as "RGB or events"."""
+    return " or ".join(_SPOKEN[sense] for sense in senses)
 
 
 def _meta(shards: ShardSet, split: str, i: int) -> dict[str, Any]:

@@ -138,6 +138,13 @@ def check_events(events: NDArray[Any], *, bins: int, content: Content) -> None:
             f"pixel without events is {content.none:g} in {content.representation}"
         )
         raise SettingsError(msg)
+    negative = int((events < 0).sum()) if content.kind == "counts" else 0
+    if negative:
+        msg = (
+            f"expected numbers of events, 0 or more, got less in {negative} of {events.size} "
+            f"values; {content.representation} counts OFF and ON events apart"
+        )
+        raise SettingsError(msg)
 
 
 def _check_is_array(name: str, array: object) -> None:

@@ -139,7 +139,7 @@ def _summary(run: Run) -> Iterator[Markup]:
         text = f"Made with other settings than the run: {'; '.join(report.other_settings)}."
         yield element("p", text, class_="warn")
     if run.metrics and all(m.get("val_top1") is None for m in run.metrics):
-        text = "There is no val split: the last epoch was kept, not the best one."
+        text = "No clip of a val split was measured: the last epoch was kept, not the best one."
         yield element("p", text, class_="warn")
     told = {
         "top-1": with_error(first.top1, first.top1_error),
@@ -184,14 +184,18 @@ def _scores(run: Run) -> Iterator[Markup]:
 
 def _score_row(one: Score, *, colour: int, top5: bool) -> list[str]:
     bar = share_bar(accuracy(round(one.top1 * one.samples), one.samples), colour=colour)
-    row: list[str] = [view_title(one.view, one.how), bar, interval(*one.top1_interval)]
+    measured = one.samples > 0
+    row: list[str] = [view_title(one.view, one.how), bar]
+    row.append(interval(*one.top1_interval) if measured else "")
     if top5:
-        row.append("" if one.top5 is None else with_error(one.top5, one.top5_error or 0.0))
+        told = measured and one.top5 is not None
+        row.append(with_error(one.top5 or 0.0, one.top5_error or 0.0) if told else "")
+    mean_class = with_error(one.mean_class, one.mean_class_error) if measured else ""
     recordings = "" if one.recordings is None else of(one.recordings)
     clips_told = number(one.samples)
     if one.left_out:
         clips_told += f", {number(one.left_out)} without it"
-    return [*row, with_error(one.mean_class, one.mean_class_error), recordings, clips_told]
+    return [*row, mean_class, recordings, clips_told]
 
 
 def _curves(run: Run) -> Iterator[Markup]:
@@ -265,7 +269,8 @@ def _robustness(found: Robustness) -> Iterator[Markup]:
                 f"{number(test.only_first)} / {number(test.only_second)}",
                 p_value(test.p_value),
             )
-        rows.append([row.name, row.how, bar, percent(one.mean_class), clips_told, *told])
+        mean_class = percent(one.mean_class) if one.samples else ""
+        rows.append([row.name, row.how, bar, mean_class, clips_told, *told])
     head = ["at test time", "how", "top-1", "mean of the classes", "clips"]
     head += ["change", "lost / won", "p"]
     yield table(head, rows, numbers=range(3, len(head)), class_="stack")

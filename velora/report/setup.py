@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -103,8 +104,9 @@ def origins(facts: RunFacts) -> Iterator[Markup]:
 
 def commands(name: str) -> Markup:
     """Return the commands that make a run of these settings and its numbers again."""
+    run, recipe = (shlex.quote(f"runs/{name}{file}") for file in ("", "/config.toml"))
     lines = [
-        f"velora-train --recipe runs/{name}/config.toml --shards shards --out again",
-        f"velora-eval runs/{name} --shards shards",
+        f"velora-train --recipe {recipe} --shards shards --out again",
+        f"velora-eval {run} --shards shards",
     ]
     return element("pre", *(part for line in lines for part in (element("code", line), _NEW_LINE)))

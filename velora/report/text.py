@@ -14,7 +14,7 @@ def report_lines(report: Report) -> list[str]:
     if report.other_settings:
         lines.append(f"  made with other settings than the run: {'; '.join(report.other_settings)}")
     for one in report.scores:
-        lines += [_clips_line(one), _classes_line(one)]
+        lines += [_clips_line(one), _classes_line(one)] if one.samples else [_no_clips_line(one)]
     lines.append(
         f"  chance {report.chance:.3f}, always the largest class {report.largest_class:.3f}"
     )
@@ -31,6 +31,11 @@ def _clips_line(one: Score) -> str:
         line += f", top-5 {one.top5:.3f} +- {one.top5_error:.3f}"
     line += f", {one.samples} clips"
     return line + (f", {one.left_out} without this sense" if one.left_out else "")
+
+
+def _no_clips_line(one: Score) -> str:
+    """Say that nothing was measured: an accuracy of no clips would read as one of 0."""
+    return f"  {one.view:<6} ({one.how}): no clips, {one.left_out} without this sense"
 
 
 def _classes_line(one: Score) -> str:
@@ -82,6 +87,9 @@ def robustness_lines(found: Robustness) -> list[str]:
     lines = ["when a sense fails at test time (p: McNemar against clean)"]
     for row in found.rows:
         one, test = row.score, row.against_clean
+        if not one.samples:
+            lines.append(f"  {row.name:<{width}}  no clips ({one.left_out} left out)")
+            continue
         line = f"  {row.name:<{width}}  top-1 {one.top1:.3f} +- {one.top1_error:.3f}"
         line += f", {one.samples} clips"
         if one.left_out:

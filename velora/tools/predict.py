@@ -72,7 +72,8 @@ def main(
         opened = model.open(recording, **reading)
         found, settings = model.lay_out(opened, window_us=window_us, whole=whole)
         table = as_json or as_csv
-        echo(*_notes(model, recording, senses_of(found)), err=table)
+        for note in _notes(model, recording, senses_of(found)):
+            echo(note, err=table)
         write = _json_lines if as_json else _csv_lines if as_csv else _lines
         predictions = model.predict_laid_out(opened, found, settings)
         for line in write(predictions, top, found.spans[0][0]):
@@ -83,11 +84,14 @@ def _notes(model: Predictor, recording: str, senses: tuple[str, ...]) -> list[st
     notes = []
     if model.random_trunk:
         notes.append("note: the trunk of this run is random, nothing was pretrained")
-    absent = [_SPOKEN[sense] for sense in model.model.senses if sense not in senses]
-    if absent:
+    absent = [sense for sense in model.model.senses if sense not in senses]
+    # A model of one sense refuses a recording without it, and nothing is masked.
+    if absent and len(model.model.senses) > 1:
+        # Pictures beside a file were found by `eventkit convert`; here they are to be named.
+        elsewhere = "; --rgb PATH gives pictures that lie elsewhere" if absent[0] == "rgb" else ""
         notes.append(
-            f"note: {recording} has no {absent[0]}: that sense is masked, in a model that was "
-            "trained with both"
+            f"note: {recording} has no {_SPOKEN[absent[0]]}: that sense is masked, in a model of "
+            f"both{elsewhere}"
         )
     if not model.knows_clips:
         notes.append(
