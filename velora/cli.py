@@ -139,6 +139,7 @@ def train(
 @click.option("--shards", default="shards", help="Folder or URL of `eventkit shard`.")
 @click.option("--split", type=_SPLITS, default="test")
 @click.option("--weights", type=_EXISTING, help="Where the trunk's weights file lies now.")
+@click.option("--out", type=_EXISTING, help="Folder of the report.  [default: the run's]")
 @click.option("--batch-size", type=click.IntRange(1), help="Clips at once.")
 @click.option("--device", type=_DEVICES, default="auto", help="auto is cuda where there is one.")
 @click.option("--num-workers", type=click.IntRange(0), default=2, help="Decoding threads.")
@@ -152,6 +153,7 @@ def evaluate(
     shards: str,
     split: str,
     weights: Path | None,
+    out: Path | None,
     batch_size: int | None,
     device: str,
     num_workers: int,
@@ -179,6 +181,7 @@ def evaluate(
                 shards_path=shards,
                 split=split,
                 weights=None if weights is None else str(weights),
+                out=out,
                 device_name=device,
                 batch_size=batch_size,
                 num_workers=num_workers,

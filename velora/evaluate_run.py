@@ -32,6 +32,7 @@ def evaluate_run(
     shards_path: Path | str,
     split: str = "test",
     weights: str | None = None,
+    out: Path | None = None,
     device_name: str = "auto",
     batch_size: int | None = None,
     num_workers: int = 2,
@@ -45,6 +46,8 @@ def evaluate_run(
     ----------
     weights : str, optional
         Where the trunk's file lies now, see `open_run`.
+    out : Path, optional
+        Folder of the report, made where there is none; the run's own without it.
     spoilt : bool
         Measure too how the model fares when a sense fails.
     other_settings : bool
@@ -60,9 +63,6 @@ def evaluate_run(
     """
     run = RunFolder(path)
     trained, facts = run.read()
-    # Before the evaluation, which may take hours and ends with its report in this folder.
-    if not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     device = choose_device(device_name)
     shards = ShardSet.open(shards_path)
     if split not in filled_splits(shards):
@@ -74,6 +74,7 @@ def evaluate_run(
     check_fits(spec, facts.data, other_settings=other_settings)
     check_seen(shards, split, trained.model.senses)
     settings, facts, model, epoch = open_run(path, weights=weights, device=device)
+    reports = RunFolder(report_folder(out or path))
     if settings.model.random_trunk:
         reporter.note(RANDOM_TRUNK_WARNING)
     options = TrainOptions(shards=shards_path, num_workers=num_workers)
@@ -104,18 +105,34 @@ def evaluate_run(
                 clean=evaluation.predictions,
                 progress=checking(reporter, loader),
             )
-            run.write_json(robustness_name(split, spec.plan_id), found)
+            reports.write_json(robustness_name(split, spec.plan_id), found)
         name = f"eval-{split}-{spec.plan_id[:8]}"
         write_tables(
-            path, evaluation, confusion=f"{name}.csv", predictions=f"{name}-predictions.csv"
+            reports.path, evaluation, confusion=f"{name}.csv", predictions=f"{name}-predictions.csv"
         )
         write_page(
             run,
             evaluation,
+            folder=reports.path,
             name=f"{name}.html",
             dataset=loader.dataset,
             model=model,
             device=device,
             parameters=parameter_table(model),
         )
-    return run.write_json(f"{name}.json", evaluation.report), evaluation.report, found
+    return reports.write_json(f"{name}.json", evaluation.report), evaluation.report, found
+
+
+def report_folder(path: Path) -> Path:
+    """Make a folder that a report can be written to, before an evaluation that may take hours.
+
+    Raises
+    ------
+    PermissionError
+        If this user may not write there.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        reason = f"{os.strerror(errno.EACCES)}; --out FOLDER writes the report elsewhere"
+        raise PermissionError(errno.EACCES, reason, str(path))
+    return path

@@ -229,6 +229,7 @@ def _write(
     write_page(
         run,
         evaluation,
+        folder=run.path,
         name="report.html",
         dataset=loader.dataset,
         model=model,

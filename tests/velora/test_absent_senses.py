@@ -158,4 +158,22 @@ def test_a_run_that_may_not_be_written_is_named_before_it_is_measured(
     run.chmod(stat.S_IRWXU)
 
     assert result.exit_code == 6
-    assert f"error: {run}: Permission denied" in result.output
+    assert f"error: {run}: Permission denied; --out FOLDER writes" in result.output
+
+
+def test_a_report_may_go_to_another_folder_than_the_run(tiny_recipe: Path, tmp_path: Path) -> None:
+    shards = write(tmp_path, senses=lambda split: BOTH)
+    assert start(shards, tiny_recipe, "--name", "one").exit_code == 0
+    run, out = tmp_path / "runs" / "one", tmp_path / "new" / "reports"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    common = ("--shards", shards, "--device", "cpu", "--num-workers", "0")
+
+    result = invoke(evaluate, run, *common, "--robustness", "--out", out)
+
+    assert result.exit_code == 0, result.output
+    assert f"written: {out}" in result.output
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    kinds = sorted("".join(path.suffixes) + path.name.split("-")[0] for path in out.iterdir())
+    assert kinds == [".csveval", ".csveval", ".htmleval", ".jsoneval", ".jsonrobustness"]
+    (page,) = out.glob("*.html")
+    assert "RGB missing" in page.read_text()  # the table beside it, not one of the run

@@ -55,6 +55,7 @@ class Measured:
         path = write_page(
             self.folder,
             evaluation or self.evaluation,
+            folder=self.folder.path,
             name=name,
             dataset=self.loader.dataset,
             model=self.opened.model,

@@ -1,4 +1,4 @@
-"""The files of an evaluation in a run folder."""
+"""The files of an evaluation, in a run folder or beside it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def write_page(
     run: RunFolder,
     evaluation: Evaluation,
     *,
+    folder: Path,
     name: str,
     dataset: ClipDataset,
     model: Classifier,
@@ -45,11 +46,12 @@ def write_page(
     Parameters
     ----------
     run : RunFolder
-        Its settings, facts and metrics are read, and its robustness table if there is one of the
-        split and shards of the evaluation.
+        Its settings, facts and metrics are read.
     evaluation : Evaluation
+    folder : Path
+        Of the page. A robustness table of the same split and shards that lies there is shown.
     name : str
-        Of the file in the run folder.
+        Of the file.
     dataset : ClipDataset
         The split of the evaluation, for the pictures.
     model : Classifier
@@ -70,15 +72,15 @@ def write_page(
             model=model,
             device=device,
             parameters=parameters,
-            robustness=read_robustness(run.path, evaluation),
+            robustness=read_robustness(folder, evaluation),
         )
     )
-    write_atomic(run.path / name, text.encode())
-    return run.path / name
+    write_atomic(folder / name, text.encode())
+    return folder / name
 
 
 def robustness_name(split: str, plan_id: str) -> str:
-    """Return the name of the robustness table of a split in a run folder."""
+    """Return the name of the robustness table of a split."""
     return f"robustness-{split}-{plan_id[:8]}.json"
 
 
