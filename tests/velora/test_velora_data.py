@@ -250,7 +250,7 @@ def test_a_set_that_no_model_can_learn_from_is_refused_with_the_reason(
     [
         ({"bins": 4}, "3 bins of counts:eventkit.* 4 bins"),
         ({"voxels": True, "representation": "voxel:zhu"}, "voxel:zhu"),
-        ({"classes": {0: "low", 1: "top", 2: "middle"}}, "1 top, 2 middle"),
+        ({"classes": {0: "low", 1: "hight", 2: "mittle"}}, "1 hight, 2 mittle"),
     ],
 )
 def test_shards_that_do_not_fit_a_run_are_refused_with_what_differs(

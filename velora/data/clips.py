@@ -18,6 +18,7 @@ from eventkit.frames import to_uint8
 from eventkit.readers.images.pixels import decode_pixels
 from eventkit.samples import Sample, decode_images, decode_sample
 from eventkit.shards import ShardSet
+from velora.data.class_match import placed_labels
 from velora.data.rows import Placed, Rows, put
 from velora.data.spec import DataSpec, check_view, event_input
 from velora.settings import DataSettings
@@ -203,10 +204,8 @@ class ClipDataset:
         self.event_input = event_input(spec, settings)
         check_view(shards, split, spec=spec, settings=settings)
         self.frames = None if settings.frames is None else spread(settings.frames, spec.bins)
-        position = {class_id: i for i, class_id in enumerate(spec.class_ids)}
-        ids = shards.labels(split).tolist()
         self.keys = shards.keys(split)
-        self.labels = np.array([position[class_id] for class_id in ids], dtype=np.int64)
+        self.labels = placed_labels(shards, split, spec.classes)
         # Differences are members that nobody reads for nothing.
         stored = settings.diff == "stored"
         fields = shards.index(split).fields

@@ -12,6 +12,7 @@ from msgspec import Struct
 from eventkit.clip_settings import ClipSettings
 from eventkit.errors import DamageError, SettingsError
 from eventkit.shards import ShardSet
+from velora.data.class_match import places
 from velora.inputs import EventInput, content_of, resolve
 from velora.settings import DataSettings
 
@@ -214,11 +215,13 @@ def check_fits(spec: DataSpec, run: DataSpec, *, other_settings: bool = False) -
             f"{spec.bins} bins of {spec.representation}; convert and shard with the run's settings"
         )
         raise SettingsError(msg)
-    strange = [f"{i} {name}" for i, name in spec.classes.items() if run.classes.get(i) != name]
+    known = places(spec.classes, run.classes)
+    strange = [f"{i} {name}" for i, name in spec.classes.items() if i not in known]
     if strange:
         msg = (
-            f"classes of these shards that the run does not have under that id: "
-            f"{', '.join(strange[:5])}; evaluate on shards made with the same class list"
+            f"the run was trained on {', '.join(list(run.classes.values())[:5])}"
+            f"{', ...' if len(run.classes) > 5 else ''} and does not have these classes: "
+            f"{', '.join(strange[:5])}; name them as those of the run, or leave them out"
         )
         raise SettingsError(msg)
     differences = [] if other_settings else clip_differences(spec, run)

@@ -11,6 +11,7 @@ import numpy as np
 from eventkit.html import Markup, element, table
 from eventkit.shards import ShardSet
 from velora.data import DataSpec
+from velora.data.class_match import placed_labels
 from velora.report.words import cut, number, percent
 from velora.settings import Settings
 from velora.training.checkpoint import RunFacts
@@ -40,8 +41,8 @@ def clips_by_class(shards: ShardSet, split: str, spec: DataSpec) -> list[int] | 
     """Count the clips of a split in the order of the logits; None without such a split."""
     if split not in shards.splits:
         return None
-    labels = shards.labels(split)
-    return [int(np.count_nonzero(labels == class_id)) for class_id in spec.class_ids]
+    labels = placed_labels(shards, split, spec.classes)
+    return np.bincount(labels, minlength=len(spec.classes)).tolist()
 
 
 def _spread(counts: list[int]) -> str:
