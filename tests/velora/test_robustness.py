@@ -234,7 +234,8 @@ def test_clips_that_lose_their_only_sense_are_left_out_and_compared_with_nothing
     rows = {row.name: row for row in found.rows}
     assert (rows["RGB missing"].score.samples, rows["RGB missing"].score.left_out) == (0, 6)
     assert rows["RGB missing"].against_clean.samples == 0
-    assert rows["events missing"].score.top1 == 1.0
+    assert found.left_out == [name for name, one in BY_NAME.items() if one.sense == "event"]
+    assert not set(found.left_out) & set(rows)
 
 
 def test_each_line_says_of_how_many_clips_it_is_and_how_these_do_clean(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def _robustness(found: Robustness) -> Iterator[Markup]:
         "them."
     )
     if found.left_out:
-        text += f" Not to be had of these event frames: {', '.join(found.left_out)}."
+        text += f" Not to be had of these clips: {', '.join(found.left_out)}."
     yield element("p", text, class_="faint")
 
 

@@ -98,5 +98,5 @@ def robustness_lines(found: Robustness) -> list[str]:
             line += f" ({one.left_out} left out{clean})"
         lines.append(line if test is None else f"{line}, p {test.p_value:.2g}")
     if found.left_out:
-        lines.append(f"  not to be had of these event frames: {', '.join(found.left_out)}")
+        lines.append(f"  not to be had of these clips: {', '.join(found.left_out)}")
     return lines

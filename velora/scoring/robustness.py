@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from eventkit.errors import SettingsError
 from velora.data import Clip, ClipDataset, ClipLoader, Sense
+from velora.data.seen import any_seen
 from velora.inputs import Content
 from velora.model.classifier import Classifier
 from velora.scoring.mcnemar import McNemar, mcnemar
@@ -89,7 +90,7 @@ class Robustness(Struct, frozen=True, kw_only=True):
     plan_id: str
     epoch: int
     rows: list[RobustnessRow]
-    #: Disturbances that the events of these shards cannot take.
+    #: Disturbances of a sense that no clip has, or that these event frames cannot take.
     left_out: list[str]
 
 
@@ -143,17 +144,18 @@ def robustness(
     first = score(clean, view="fusion", how="clean", total=total)
     rows = [RobustnessRow(name="clean", how="as recorded", score=first, against_clean=None)]
     left_out = []
+    split = loader.dataset.split
+    there = [s for s in model.senses if any_seen(loader.dataset.shards, split, [s])]
     for one in DISTURBANCES:
-        if not one.fits(content):
+        # To spoil what no clip has would read as a model that nothing harms.
+        if one.sense not in there or not one.fits(content):
             left_out.append(one.name)
             continue
         found = predictions(disturbed(loader, one), one.name)
         test = mcnemar(restricted(clean, set(found.keys)), found)
         result = score(found, view="fusion", how=one.name, total=total)
         rows.append(RobustnessRow(name=one.name, how=one.how, score=result, against_clean=test))
-    return Robustness(
-        split=loader.dataset.split, plan_id=plan_id, epoch=epoch, rows=rows, left_out=left_out
-    )
+    return Robustness(split=split, plan_id=plan_id, epoch=epoch, rows=rows, left_out=left_out)
 
 
 def disturbed(loader: ClipLoader, disturbance: Disturbance) -> ClipLoader:
