@@ -180,9 +180,18 @@ def _manifest_of(folder: Path) -> Path:
         raise MissingDataError(msg)
     file = folder / MANIFEST
     if not file.is_file():
-        msg = f"{folder}: no {MANIFEST}: the shards are not finished; run `eventkit shard` again"
+        msg = f"{folder}: no {MANIFEST}: {_what_else(folder)}"
         raise MissingDataError(msg)
     return file
+
+
+def _what_else(folder: Path) -> str:
+    """Say what a folder without a manifest is, and what is to be done."""
+    if any(folder.glob("*/*.tar")):
+        return "the shards are not finished; run `eventkit shard` again"
+    if any(folder.glob("*.zarr")):
+        return "this is a store of `eventkit convert`; `eventkit shard` makes shards of it"
+    return "expected a folder that `eventkit shard` made"
 
 
 def load_manifest(file: Location) -> dict[str, Any]:

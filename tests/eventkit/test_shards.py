@@ -100,6 +100,14 @@ def test_no_folder_and_unfinished_shards_say_what_to_run(folder: Path, tmp_path:
         ShardSet.open(folder)
 
 
+def test_another_folder_is_told_from_unfinished_shards(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="expected a folder that `eventkit shard` made"):
+        ShardSet.open(tmp_path)
+    (tmp_path / "pack-00000.zarr").mkdir()
+    with pytest.raises(MissingDataError, match="a store of `eventkit convert`; `eventkit shard`"):
+        ShardSet.open(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
