@@ -187,10 +187,10 @@ def _manifest_of(folder: Path) -> Path:
 
 def _what_else(folder: Path) -> str:
     """Say what a folder without a manifest is, and what is to be done."""
-    if any(folder.glob("*/*.tar")):
-        return "the shards are not finished; run `eventkit shard` again"
     if any(folder.glob("*.zarr")):
         return "this is a store of `eventkit convert`; `eventkit shard` makes shards of it"
+    if (folder / ".eventkit").is_dir():
+        return "the shards are not finished; run `eventkit shard` again"
     return "expected a folder that `eventkit shard` made"
 
 

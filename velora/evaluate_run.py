@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import tempfile
 from pathlib import Path
 
 from eventkit.errors import MissingDataError
@@ -13,7 +12,7 @@ from velora.data import check_fits, check_labels, describe
 from velora.data.seen import check_seen
 from velora.data.spec import clip_differences
 from velora.opening import open_run
-from velora.report.records import robustness_name, write_page, write_tables
+from velora.report.records import read_robustness, robustness_name, write_page, write_tables
 from velora.run import RANDOM_TRUNK_WARNING, checking
 from velora.scoring.evaluate import evaluate_views
 from velora.scoring.robustness import Robustness, robustness
@@ -75,6 +74,8 @@ def evaluate_run(
     check_seen(shards, split, trained.model.senses)
     settings, facts, model, epoch = open_run(path, weights=weights, device=device)
     reports = RunFolder(report_folder(out or path))
+    # A folder may take the reports of many runs.
+    prefix = "" if out is None else f"{path.resolve().name}-"
     if settings.model.random_trunk:
         reporter.note(RANDOM_TRUNK_WARNING)
     options = TrainOptions(shards=shards_path, num_workers=num_workers)
@@ -95,6 +96,7 @@ def evaluate_run(
             progress=checking(reporter, loader),
         )
         found = None
+        table = f"{prefix}{robustness_name(split, spec.plan_id)}"
         if spoilt:
             found = robustness(
                 model,
@@ -105,8 +107,8 @@ def evaluate_run(
                 clean=evaluation.predictions,
                 progress=checking(reporter, loader),
             )
-            reports.write_json(robustness_name(split, spec.plan_id), found)
-        name = f"eval-{split}-{spec.plan_id[:8]}"
+            reports.write_json(table, found)
+        name = f"{prefix}eval-{split}-{spec.plan_id[:8]}"
         write_tables(
             reports.path, evaluation, confusion=f"{name}.csv", predictions=f"{name}-predictions.csv"
         )
@@ -119,6 +121,7 @@ def evaluate_run(
             model=model,
             device=device,
             parameters=parameter_table(model),
+            robustness=read_robustness(reports.path / table, evaluation),
         )
     return reports.write_json(f"{name}.json", evaluation.report), evaluation.report, found
 
@@ -128,11 +131,13 @@ def report_folder(path: Path) -> Path:
 
     Raises
     ------
-    PermissionError
-        If this user may not write there.
+    OSError
+        If it cannot be made, or this user may not write there.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    if not os.access(path, os.W_OK):
-        reason = f"{os.strerror(errno.EACCES)}; --out FOLDER writes the report elsewhere"
-        raise PermissionError(errno.EACCES, reason, str(path))
-    return path
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        reason = f"{error.strerror}: the report cannot be written there; give another --out FOLDER"
+        raise OSError(error.errno, reason, str(path)) from error

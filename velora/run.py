@@ -25,6 +25,7 @@ from velora.data import (
     check_splits,
     describe,
 )
+from velora.data.absent import absences
 from velora.data.seen import check_seen
 from velora.files.adapters import holds_adapters, write_adapters
 from velora.model.classifier import Classifier, kept_parameters
@@ -33,7 +34,6 @@ from velora.report.records import write_page, write_tables
 from velora.scoring.evaluate import evaluate_views
 from velora.scoring.scores import Evaluation, Report
 from velora.settings import Settings
-from velora.training.absent import absences
 from velora.training.checkpoint import RunFacts, RunFolder, TrunkFacts
 from velora.training.compiling import compiled
 from velora.training.loaders import check_settings, filled_splits, make_loader

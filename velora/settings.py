@@ -144,7 +144,7 @@ class DataSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     #: Largest shear of a training clip: columns for each row.
     shear: Share = 0.0
     #: Largest displacement, as a share of the side, of a 4x4 lattice that bends a training clip.
-    warp: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.0
+    warp: Annotated[float, Meta(ge=0.0, le=0.1)] = 0.0
     #: Largest change of brightness and contrast of a training clip's RGB, as a share.
     color: Share = 0.0
     #: Share of the training clips of both senses that are shown without one of them, either alike.

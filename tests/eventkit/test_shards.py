@@ -96,6 +96,7 @@ def test_no_folder_and_unfinished_shards_say_what_to_run(folder: Path, tmp_path:
     with pytest.raises(MissingDataError, match="no such folder; `eventkit convert RAW`"):
         ShardSet.open(tmp_path / "nowhere")
     (folder / MANIFEST).unlink()
+    (folder / ".eventkit").mkdir(exist_ok=True)
     with pytest.raises(MissingDataError, match="not finished; run `eventkit shard` again"):
         ShardSet.open(folder)
 

@@ -158,7 +158,27 @@ def test_a_run_that_may_not_be_written_is_named_before_it_is_measured(
     run.chmod(stat.S_IRWXU)
 
     assert result.exit_code == 6
-    assert f"error: {run}: Permission denied; --out FOLDER writes" in result.output
+    assert f"error: {run}: Permission denied: the report cannot be written" in result.output
+
+
+@pytest.mark.parametrize(
+    ("out", "reason"), [("file", "File exists"), ("/proc/none", "No such file or directory")]
+)
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_measured(
+    tiny_recipe: Path, tmp_path: Path, out: str, reason: str
+) -> None:
+    shards = write(tmp_path, senses=lambda split: BOTH)
+    assert start(shards, tiny_recipe, "--name", "one").exit_code == 0
+    (tmp_path / "file").touch()
+    out = str(tmp_path / out)
+
+    result = invoke(
+        evaluate, tmp_path / "runs" / "one", "--shards", shards, "--device", "cpu", "--out", out
+    )
+
+    assert result.exit_code == 6
+    assert f"error: {out}: {reason}: the report cannot be written there; give" in result.output
+    assert "top-1" not in result.output
 
 
 def test_a_report_may_go_to_another_folder_than_the_run(tiny_recipe: Path, tmp_path: Path) -> None:
@@ -173,7 +193,8 @@ def test_a_report_may_go_to_another_folder_than_the_run(tiny_recipe: Path, tmp_p
     assert result.exit_code == 0, result.output
     assert f"written: {out}" in result.output
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    kinds = sorted("".join(path.suffixes) + path.name.split("-")[0] for path in out.iterdir())
-    assert kinds == [".csveval", ".csveval", ".htmleval", ".jsoneval", ".jsonrobustness"]
+    names = sorted((*path.name.split("-")[:2], path.suffix) for path in out.iterdir())
+    tables = [("one", "eval", suffix) for suffix in (".csv", ".csv", ".html", ".json")]
+    assert names == [*tables, ("one", "robustness", ".json")]
     (page,) = out.glob("*.html")
     assert "RGB missing" in page.read_text()  # the table beside it, not one of the run

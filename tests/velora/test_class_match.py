@@ -17,8 +17,9 @@ from velora_helpers import make_sample, write_shards
 from eventkit.errors import SettingsError
 from eventkit.shards import ShardSet
 from velora.cli import evaluate, train
-from velora.data import check_fits, describe
+from velora.data import check_fits, check_splits, describe
 from velora.data.class_match import places
+from velora.report.setup import clips_by_class
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 
@@ -74,10 +75,29 @@ def test_a_class_that_the_run_has_not_is_refused_by_name(
     run = describe(ShardSet.open(shards))
     other = describe(ShardSet.open(make_shards(train=0, val=0, test=len(names), classes=names)))
 
-    with pytest.raises(
-        SettingsError, match=r"trained on low, middle, top and .*: \d (high|other);"
-    ):
+    with pytest.raises(SettingsError, match=r"on low, middle, top and .* names: \d (high|other);"):
         check_fits(other, run)
+
+
+def test_a_set_of_one_class_is_measured_and_not_trained_on(
+    shards: Path, make_shards: Callable[..., Path]
+) -> None:
+    lone = ShardSet.open(make_shards(train=1, val=0, test=1, classes={0: "low"}))
+
+    check_fits(describe(lone), describe(ShardSet.open(shards)))
+    with pytest.raises(SettingsError, match="has classes: low; a classifier needs at least two"):
+        check_splits(lone)
+
+
+def test_the_page_counts_the_classes_of_other_splits_as_far_as_they_are_known(
+    make_shards: Callable[..., Path], shards: Path
+) -> None:
+    run = describe(ShardSet.open(shards))
+    other = ShardSet.open(make_shards(train=7, val=0, test=0, classes={0: "top", 1: "low"}))
+
+    # Labels 0, 1, 2, 0, 1, 2, 0, and nothing says what 2 is.
+    assert clips_by_class(other, "train", run) == [2, 0, 3]
+    assert clips_by_class(other, "val", run) is None
 
 
 def invoke(command: Command, *words: str | Path) -> Result:

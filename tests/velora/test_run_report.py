@@ -52,15 +52,19 @@ class Measured:
     evaluation: Evaluation
 
     def page(self, evaluation: Evaluation | None = None, name: str = "page.html") -> Page:
+        evaluation = evaluation or self.evaluation
+        report = evaluation.report
+        table = self.folder.path / robustness_name(report.split, report.plan_id)
         path = write_page(
             self.folder,
-            evaluation or self.evaluation,
+            evaluation,
             folder=self.folder.path,
             name=name,
             dataset=self.loader.dataset,
             model=self.opened.model,
             device=CPU,
             parameters=parameter_table(self.opened.model),
+            robustness=read_robustness(table, evaluation),
         )
         return Page(path.read_text("utf-8"))
 
@@ -232,7 +236,7 @@ def test_the_table_of_failing_senses_is_shown_for_these_weights_alone(measured: 
     assert rows["RGB missing"][3] == f"{clips - 3}, 3 left out; clean on these 100.0 %"
     assert rows["RGB dark"][3] == str(clips)
     later = dataclasses.replace(measured.evaluation, report=_with(report, epoch=report.epoch + 1))
-    assert read_robustness(measured.folder.path, later) is None
+    assert read_robustness(path, later) is None
     path.write_text("{")
     with pytest.raises(DamageError, match="make it again with velora-eval --robustness"):
         measured.page()

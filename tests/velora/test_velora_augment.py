@@ -22,6 +22,7 @@ from velora.frames.augment import (
     draw_change,
     recolor,
     shift,
+    sources,
 )
 from velora.frames.frames import Frames, difference_frames
 from velora.inputs import resolve
@@ -89,13 +90,23 @@ def test_a_shear_slides_rows_by_their_distance_from_the_middle() -> None:
     torch.testing.assert_close(columns, 4 + 0.5 * (torch.arange(9.0) - 4), atol=1e-4, rtol=0)
 
 
-def test_rotation_and_shear_are_in_pixels_of_pictures_that_are_not_square() -> None:
-    picture = torch.zeros(1, 3, 9, 17)
-    picture[..., 4, 10] = 1.0  # two to the right of the middle
+@pytest.mark.parametrize("size_hw", [(40, 64), (64, 40), (33, 33)])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_pixels_come_from_where_the_inverse_of_shear_and_rotation_says(
+    size_hw: tuple[int, int], *, bf16: bool
+) -> None:
+    height, width = size_hw
+    angle, shear = np.deg2rad(25.0), 0.3
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    inverse = np.linalg.inv(rotation @ np.array([[1.0, shear], [0.0, 1.0]]))  # of (x, y)
+    y, x = np.mgrid[:height, :width].astype(float)
+    pixels = np.stack([x + 0.5 - width / 2, y + 0.5 - height / 2], axis=-1)
 
-    turned = bend(picture, Change(rotation=90.0), ground=0.0)[0, 0]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        grid = sources(Change(rotation=25.0, shear=shear), height, width, device=CPU)[0]
 
-    assert (turned > 0.99).nonzero().tolist() == [[6, 8]]  # two below it
+    found = grid.double().numpy() * np.array([width, height]) / 2
+    np.testing.assert_allclose(found, pixels @ inverse.T, atol=1e-4)
 
 
 def test_a_warp_takes_pixels_from_where_its_lattice_says() -> None:

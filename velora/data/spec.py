@@ -60,7 +60,7 @@ def describe(shards: ShardSet, *, splits: Sequence[str] | None = None) -> DataSp
     Raises
     ------
     SettingsError
-        Unknown representation, fewer than two classes, missing labels, no samples; says the cure.
+        Unknown representation, missing labels, no samples; says the cure.
     """
     representation = str(shards.manifest.get("settings", {}).get("representation", ""))
     try:
@@ -77,10 +77,6 @@ def describe(shards: ShardSet, *, splits: Sequence[str] | None = None) -> DataSp
         raise SettingsError(msg)
     for split in filled if splits is None else splits:
         check_labels(shards, split)
-    if len(shards.class_names) < 2:
-        names = ", ".join(shards.class_names.values()) or "none"
-        msg = f"{shards.path} has classes: {names}; a classifier needs at least two"
-        raise SettingsError(msg)
     events = shards.sample(filled[0], 0).events
     if events.ndim != 4 or events.shape[1] != content.channels:
         msg = (
@@ -183,7 +179,11 @@ def check_labels(shards: ShardSet, split: str) -> None:
 
 
 def check_splits(shards: ShardSet) -> None:
-    """Refuse a set that cannot be trained on and tested: training needs both splits."""
+    """Refuse a set that cannot be trained on and tested: of one class, or without a split."""
+    if len(shards.class_names) < 2:
+        names = ", ".join(shards.class_names.values()) or "none"
+        msg = f"{shards.path} has classes: {names}; a classifier needs at least two"
+        raise SettingsError(msg)
     for split, use in (("train", "learn from"), ("test", "measure on")):
         if split not in shards.splits or not shards.num_samples(split):
             msg = (
@@ -220,7 +220,7 @@ def check_fits(spec: DataSpec, run: DataSpec, *, other_settings: bool = False) -
     if strange:
         msg = (
             f"the run was trained on {', '.join(list(run.classes.values())[:5])}"
-            f"{', ...' if len(run.classes) > 5 else ''} and does not have these classes: "
+            f"{', ...' if len(run.classes) > 5 else ''} and has not one class of these names: "
             f"{', '.join(strange[:5])}; name them as those of the run, or leave them out"
         )
         raise SettingsError(msg)

@@ -40,6 +40,7 @@ def write_page(
     model: Classifier,
     device: torch.device,
     parameters: Sequence[ParameterRow],
+    robustness: Robustness | None = None,
 ) -> Path:
     """Write the page of a run; returns where.
 
@@ -49,7 +50,7 @@ def write_page(
         Its settings, facts and metrics are read.
     evaluation : Evaluation
     folder : Path
-        Of the page. A robustness table of the same split and shards that lies there is shown.
+        Of the page.
     name : str
         Of the file.
     dataset : ClipDataset
@@ -59,6 +60,8 @@ def write_page(
     device : torch.device
         Of the model.
     parameters : sequence of ParameterRow
+    robustness : Robustness, optional
+        Shown where it is given.
     """
     settings, facts = run.read()
     text = run_page(
@@ -72,7 +75,7 @@ def write_page(
             model=model,
             device=device,
             parameters=parameters,
-            robustness=read_robustness(folder, evaluation),
+            robustness=robustness,
         )
     )
     write_atomic(folder / name, text.encode())
@@ -84,16 +87,14 @@ def robustness_name(split: str, plan_id: str) -> str:
     return f"robustness-{split}-{plan_id[:8]}.json"
 
 
-def read_robustness(folder: Path, evaluation: Evaluation) -> Robustness | None:
-    """Read the robustness table of the evaluated split; None where none was made of these weights.
+def read_robustness(path: Path, evaluation: Evaluation) -> Robustness | None:
+    """Read a robustness table; None where none was made of the weights of this evaluation.
 
     Raises
     ------
     DamageError
         If the file is not what was written.
     """
-    report = evaluation.report
-    path = folder / robustness_name(report.split, report.plan_id)
     if not path.is_file():
         return None
     try:
@@ -101,4 +102,4 @@ def read_robustness(folder: Path, evaluation: Evaluation) -> Robustness | None:
     except msgspec.DecodeError as error:
         msg = f"{path} is damaged: {error}; make it again with velora-eval --robustness"
         raise DamageError(msg) from error
-    return found if found.epoch == report.epoch else None
+    return found if found.epoch == evaluation.report.epoch else None

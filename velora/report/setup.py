@@ -11,7 +11,7 @@ import numpy as np
 from eventkit.html import Markup, element, table
 from eventkit.shards import ShardSet
 from velora.data import DataSpec
-from velora.data.class_match import placed_labels
+from velora.data.class_match import places
 from velora.report.words import cut, number, percent
 from velora.settings import Settings
 from velora.training.checkpoint import RunFacts
@@ -41,8 +41,12 @@ def clips_by_class(shards: ShardSet, split: str, spec: DataSpec) -> list[int] | 
     """Count the clips of a split in the order of the logits; None without such a split."""
     if split not in shards.splits:
         return None
-    labels = placed_labels(shards, split, spec.classes)
-    return np.bincount(labels, minlength=len(spec.classes)).tolist()
+    labels = shards.labels(split)
+    counts = [0] * len(spec.classes)
+    # Only the split that was evaluated need have labels, or labels of classes that there are.
+    for class_id, place in places(shards.class_names, spec.classes).items():
+        counts[place] += int(np.count_nonzero(labels == class_id))
+    return counts
 
 
 def _spread(counts: list[int]) -> str:

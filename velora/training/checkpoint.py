@@ -106,7 +106,7 @@ class RunFolder:
             return
         msg = (
             f"{self.path} is a run with other settings (there and here): "
-            f"{'; '.join(differences) or 'the content of the weights file'}; "
+            f"{'; '.join(differences) or 'the content of the weights file, or the version'}; "
             "choose another --name, or leave it out"
         )
         raise SettingsError(msg)
@@ -116,7 +116,8 @@ class RunFolder:
     ) -> list[str] | None:
         """Say in what a started run differs (there and here); None if it is of this hash.
 
-        An empty list: by what no setting names, as the content of the weights file.
+        An empty list: by what no setting names, as the content of the weights file, or settings
+        that a later version added.
         """
         old_settings, old = self.read()
         if old.settings_sha256 == settings_sha256:

@@ -12,8 +12,8 @@ import numpy as np
 
 from eventkit.cli.text import printable
 from eventkit.shards import ShardSet
-from velora.data import DataSpec
 from velora.data.seen import any_seen, spoken
+from velora.data.spec import DataSpec
 
 _MOST_NAMED = 5
 
@@ -37,10 +37,11 @@ def absences(shards: ShardSet, spec: DataSpec, senses: Sequence[str]) -> Iterato
             "selects"
         )
     # A set of another maker does not count these; nothing is said of it.
-    if len(senses) > 1 and shards.manifest.get("clips", {}).get("both") == 0:
+    clips = shards.manifest.get("clips")
+    if len(senses) > 1 and isinstance(clips, dict) and clips.get("both") == 0:
         yield (
             "no clip of these shards has both RGB and events, so there is nothing to fuse: "
-            "--streams event or --streams rgb trains a model of the one that is there"
+            "--streams event or --streams rgb trains a model of one of them"
         )
     yield from _unlearnt(shards, spec)
 
