@@ -160,7 +160,7 @@ def tell(args: argparse.Namespace) -> None:
         )
     print(f"\nlogistic regression on the same input: {regressions(args)}; chance 0.10")
     if args.csv is not None:
-        write_verdicts(rows, args.csv)
+        write_verdicts({row: correct for row, correct in rows.items() if correct}, args.csv)
 
 
 def read_verdicts(path: Path) -> dict[str, dict[str, bool]]:
