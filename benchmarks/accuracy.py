@@ -32,8 +32,8 @@ from velora.scoring.mcnemar import compared
 
 FOLDS = 5
 BINS = 3
-# Clips as they are but for shift and crop, and fewer epochs.
-UNBENT = ("data.rotate=0", "data.shear=0", "data.warp=0", "train.epochs=10")
+# Rotation, shear and elastic distortion, with two epochs more.
+BENT = ("data.rotate=15", "data.shear=0.2", "data.warp=0.05", "train.epochs=12")
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,13 @@ class Row:
 
 ROWS = {
     "fusion": Row(),
+    "fusion-whole": Row(("data.drop_sense=0",)),
     "rgb": Row(("model.streams=rgb",)),
     "event": Row(("model.streams=event",)),
-    "fusion-unbent": Row(UNBENT),
-    "whole-unbent": Row((*UNBENT, "data.drop_sense=0"), "fusion-unbent"),
-    "rgb-unbent": Row((*UNBENT, "model.streams=rgb"), "fusion-unbent"),
-    "event-unbent": Row((*UNBENT, "model.streams=event"), "fusion-unbent"),
-    "full-unbent": Row(
-        (*UNBENT, "model.tuning=full", "train.lr=3e-5", "train.head_lr=1e-3"), "fusion-unbent"
-    ),
-    "probe-unbent": Row((*UNBENT, "model.tuning=probe"), "fusion-unbent"),
+    "full": Row(("model.tuning=full", "train.lr=3e-5", "train.head_lr=1e-3")),
+    "probe": Row(("model.tuning=probe",)),
+    "fusion-bent": Row(BENT),
+    "rgb-bent": Row((*BENT, "model.streams=rgb"), "fusion-bent"),
 }
 
 
@@ -74,7 +71,7 @@ def main() -> None:
     chosen = [row for row in args.only.split(",") if row]
     if unknown := sorted({*chosen} - {*ROWS}):
         parser.error(f"--only: expected rows of {', '.join(ROWS)}, got {', '.join(unknown)}")
-    for fold in map(int, args.folds.split(",")):
+    for fold in map(int, args.folds.split(",") if chosen else ()):
         folder = args.out / f"fold{fold}"
         prepare(args.data, folder, fold)
         for row in chosen:

@@ -33,7 +33,7 @@ def test_the_page_quotes_what_the_record_gives(row: str) -> None:
 
     got = accuracy(sum(correct.values()), len(correct))
     assert f"| {len(correct)} | {got.share:.4f} +- {got.error:.4f} |" in line
-    against = "fusion-unbent" if row.endswith("-unbent") else "fusion"
+    against = "fusion-bent" if row == "rgb-bent" else "fusion"
     if row != against:
         test = compared(verdicts()[against], correct)
         assert f"{test.only_first} / {test.only_second}, {against} | {test.p_value:.3g}" in line
