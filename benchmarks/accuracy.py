@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--folds", default=",".join(map(str, range(FOLDS))))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="assignments")
-    parser.add_argument("--csv", type=Path, help="Clips that each row gets right; kept.")
+    parser.add_argument("--csv", type=Path, help="Record, kept, of one seed and --set.")
     args = parser.parse_args()
     chosen = [row for row in args.only.split(",") if row]
     if unknown := sorted({*chosen} - {*ROWS}):

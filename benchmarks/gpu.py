@@ -138,7 +138,8 @@ def variants(setup: Setup, *, bf16: bool) -> dict[str, Trainer]:
         rows["VELoRA, compiled"] = velora_row(setup, bf16=bf16, compiled=True)
     settings = ModelSettings(keep_tokens=0.5)
     rows[HALF_OF_THE_PATCHES] = velora_row(setup, bf16=bf16, compiled=compiled, settings=settings)
-    lora = LoraSettings(skip_blocks=len(setup.trunk().vit.blocks) // 2)
+    plain: Any = rows["VELoRA"].model
+    lora = LoraSettings(skip_blocks=len(plain.trunk.vit.blocks) // 2)
     rows[UPPER_HALF] = velora_row(setup, bf16=bf16, compiled=compiled, lora=lora)
     return rows
 

@@ -47,6 +47,15 @@ def batch_of(*clips: Clip, changes: list[Change] | None = None) -> Batch:
     )
 
 
+def marked(key: str) -> Clip:
+    """A clip with the same mark at 16x16 in RGB and at 32x32 in events."""
+    rgb = np.zeros((1, 16, 16, 1), np.uint8)
+    rgb[0, 4:6, 2:4] = 255
+    events = np.zeros((2, 2, 32, 32), np.uint8)
+    events[:, 1, 8:12, 4:8] = 1
+    return clip(key, events=events, rgb=rgb, index=[0, 0])
+
+
 def frames_of(batch: Batch, **options: Any) -> dict[str, Frames]:
     return clip_frames(batch, events=REDBLUE, size_hw=(16, 16), device=CPU, **options)
 
@@ -175,13 +184,7 @@ def test_changes_stay_within_their_settings_and_each_has_its_own_numbers() -> No
 
 
 def test_both_senses_of_a_clip_move_and_flip_together_whatever_their_sizes() -> None:
-    # The same cross is drawn at 16x16 for RGB and at 32x32 for events.
-    rgb = np.zeros((1, 16, 16, 1), np.uint8)
-    rgb[0, 4:6, 2:4] = 255
-    events = np.zeros((2, 2, 32, 32), np.uint8)
-    events[:, 1, 8:12, 4:8] = 1
-    one = clip("a", events=events, rgb=rgb, index=[0, 0])
-    two = clip("b", events=events, rgb=rgb, index=[0, 0])
+    one, two = marked("a"), marked("b")
 
     made = frames_of(
         batch_of(one, two, changes=[Change(down=0.125, right=0.25, flip=True), UNCHANGED])
@@ -192,11 +195,7 @@ def test_both_senses_of_a_clip_move_and_flip_together_whatever_their_sizes() -> 
 
 
 def test_both_senses_are_cropped_alike() -> None:
-    rgb = np.zeros((1, 16, 16, 1), np.uint8)
-    rgb[0, 4:6, 2:4] = 255
-    events = np.zeros((2, 2, 32, 32), np.uint8)
-    events[:, 1, 8:12, 4:8] = 1
-    one = clip("a", events=events, rgb=rgb, index=[0, 0])
+    one = marked("a")
 
     made = frames_of(batch_of(one, changes=[Change(side=0.5, top=0.25, left=0.0)]))
 
@@ -207,11 +206,7 @@ def test_both_senses_are_cropped_alike() -> None:
 
 
 def test_both_senses_are_bent_alike() -> None:
-    rgb = np.zeros((1, 16, 16, 1), np.uint8)
-    rgb[0, 4:6, 2:4] = 255
-    events = np.zeros((2, 2, 32, 32), np.uint8)
-    events[:, 1, 8:12, 4:8] = 1
-    one = clip("a", events=events, rgb=rgb, index=[0, 0])
+    one = marked("a")
     change = draw_change(DataSettings(rotate=30, shear=0.2, warp=0.05), np.random.default_rng(3))
 
     plain = centres(frames_of(batch_of(one)), 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,7 @@ def seen_clips(shards: ShardSet, split: str, senses: Sequence[str]) -> NDArray[n
     DamageError
         If a sample does not hold what it should; names it.
     """
-    fields = [_FIELDS[sense] for sense in senses]
-    metas = (_meta(shards, split, i) for i in range(shards.num_samples(split)))
-    return np.array([any(meta.get(field, True) for field in fields) for meta in metas], np.bool_)
+    return np.fromiter(_seen(shards, split, senses), np.bool_)
 
 
 def any_seen(shards: ShardSet, split: str, senses: Sequence[str]) -> bool:
@@ -57,9 +55,7 @@ def any_seen(shards: ShardSet, split: str, senses: Sequence[str]) -> bool:
     DamageError
         If a sample on the way does not hold what it should; names it.
     """
-    fields = [_FIELDS[sense] for sense in senses]
-    metas = (_meta(shards, split, i) for i in range(shards.num_samples(split)))
-    return any(meta.get(field, True) for meta in metas for field in fields)
+    return any(_seen(shards, split, senses))
 
 
 def check_seen(shards: ShardSet, split: str, senses: Sequence[str]) -> None:
@@ -84,6 +80,14 @@ def check_seen(shards: ShardSet, split: str, senses: Sequence[str]) -> None:
 def spoken(senses: Sequence[str]) -> str:
     """Return senses as words, as "RGB or events"."""
     return " or ".join(_SPOKEN[sense] for sense in senses)
+
+
+def _seen(shards: ShardSet, split: str, senses: Sequence[str]) -> Iterator[bool]:
+    """Yield of each clip whether it has one of these senses; reads it only then."""
+    fields = [_FIELDS[sense] for sense in senses]
+    for i in range(shards.num_samples(split)):
+        meta = _meta(shards, split, i)
+        yield any(meta.get(field, True) for field in fields)
 
 
 def _meta(shards: ShardSet, split: str, i: int) -> dict[str, Any]:
