@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,10 @@ def train(
         raise click.UsageError(msg)
     saved = "the last step that was saved is kept, and the same command goes on from there"
     with exit_codes(go_on=saved), _out_of_memory(), _logging(verbose=verbose):
+        if "RANK" in os.environ:  # of torchrun
+            # It ends a process for the fault of another, whose message is the one to read; and no
+            # signal waits for a collective.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         check_installed(_LIBRARIES, extra="velora", purpose="velora-train")
         # torch and timm take seconds to import; --help should not wait for them.
         if devices > 1 and "RANK" not in os.environ:
@@ -128,7 +133,7 @@ def train(
             folder, report = runs.train(settings, recipe=short, options=options, reporter=reporter)
         finally:
             reporter.close()
-        if os.environ.get("RANK", "0") == "0":  # of torchrun
+        if os.environ.get("RANK", "0") == "0":
             for line in report_lines(report):
                 echo(line)
             click.echo(f"run folder: {folder.path}")

@@ -188,11 +188,10 @@ def joined(device_type: str) -> Iterator[Ranks]:
 
 
 def _die_with_the_starter() -> None:
-    """Leave no process behind that would train on, and let no signal wait for a collective.
+    """Leave no process behind that would train on.
 
     Everything that a run writes is written whole, so an end at any moment is safe.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

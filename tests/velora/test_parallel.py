@@ -274,6 +274,24 @@ def test_what_another_one_alone_has_to_say_is_said_beside_the_first(tmp_path: Pa
     assert (process.returncode, err) == (2, "".join(f"{text}\n" for text in texts))
 
 
+EARLY = """
+import os, signal
+from velora import cli
+cli.check_installed = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+cli.train()
+"""
+
+
+def test_one_of_several_that_is_ended_before_they_have_met_says_nothing() -> None:
+    whole = {**os.environ, "RANK": "0", "WORLD_SIZE": "2"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], env=whole, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+
+
 @pytest.mark.long
 def test_what_all_refuse_is_said_once(uneven: Path, tmp_path: Path) -> None:
     process = start(
