@@ -8,7 +8,7 @@ from pathlib import Path
 from eventkit.errors import MissingDataError
 from eventkit.shards import ShardSet
 from velora.build import choose_device
-from velora.data import check_fits, check_labels, describe
+from velora.data import check_fits, check_labels, describe, filled_splits
 from velora.data.seen import check_seen
 from velora.data.spec import clip_differences
 from velora.opening import open_run
@@ -18,7 +18,7 @@ from velora.scoring.evaluate import evaluate_views
 from velora.scoring.robustness import Robustness, robustness
 from velora.scoring.scores import Report
 from velora.training.checkpoint import RunFolder
-from velora.training.loaders import filled_splits, make_loader
+from velora.training.loaders import make_loader
 from velora.training.options import TrainOptions
 from velora.training.parameters import parameter_table
 from velora.training.precision import autocast, prepare_, uses_bf16

@@ -24,6 +24,7 @@ from velora.data import (
     DataSpec,
     check_splits,
     describe,
+    filled_splits,
 )
 from velora.data.absent import absences
 from velora.data.seen import check_seen
@@ -36,7 +37,7 @@ from velora.scoring.scores import Evaluation, Report
 from velora.settings import Settings
 from velora.training.checkpoint import RunFacts, RunFolder, TrunkFacts
 from velora.training.compiling import compiled
-from velora.training.loaders import check_settings, filled_splits, make_loader
+from velora.training.loaders import check_settings, make_loader
 from velora.training.options import TrainOptions as TrainOptions
 from velora.training.parameters import parameter_table
 from velora.training.precision import (

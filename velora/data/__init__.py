@@ -20,3 +20,4 @@ from velora.data.spec import check_fits as check_fits
 from velora.data.spec import check_labels as check_labels
 from velora.data.spec import check_splits as check_splits
 from velora.data.spec import describe as describe
+from velora.data.spec import filled_splits as filled_splits

@@ -13,7 +13,7 @@ import numpy as np
 from eventkit.cli.text import printable
 from eventkit.shards import ShardSet
 from velora.data.seen import any_seen, spoken
-from velora.data.spec import DataSpec
+from velora.data.spec import DataSpec, filled_splits
 
 _MOST_NAMED = 5
 
@@ -29,7 +29,7 @@ def absences(shards: ShardSet, spec: DataSpec, senses: Sequence[str]) -> Iterato
     senses : sequence of {"rgb", "event"}
         What the model looks at.
     """
-    if "val" not in shards.splits or not shards.num_samples("val"):
+    if "val" not in filled_splits(shards):
         yield "no val split: the last epoch is kept, for the test split never selects"
     elif not any_seen(shards, "val", senses):
         yield (

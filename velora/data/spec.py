@@ -178,6 +178,12 @@ def check_labels(shards: ShardSet, split: str) -> None:
         raise DamageError(msg)
 
 
+def filled_splits(shards: ShardSet) -> list[str]:
+    """List the splits that hold samples."""
+    known = ("train", "val", "test")
+    return [split for split in known if split in shards.splits and shards.num_samples(split)]
+
+
 def check_splits(shards: ShardSet) -> None:
     """Refuse a set that cannot be trained on and tested: of one class, or without a split."""
     if len(shards.class_names) < 2:
@@ -185,7 +191,7 @@ def check_splits(shards: ShardSet) -> None:
         msg = f"{shards.path} has classes: {names}; a classifier needs at least two"
         raise SettingsError(msg)
     for split, use in (("train", "learn from"), ("test", "measure on")):
-        if split not in shards.splits or not shards.num_samples(split):
+        if split not in filled_splits(shards):
             msg = (
                 f"{shards.path} has no {split} samples to {use}; convert folders named train/ and "
                 "test/, list files train_label.txt and test_label.txt, or enough recordings for "

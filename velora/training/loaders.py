@@ -17,12 +17,6 @@ _TRAIN_CACHE_BYTES = 2**30
 _EVAL_CACHE_BYTES = 2**28
 
 
-def filled_splits(shards: ShardSet) -> list[str]:
-    """List the splits that hold samples."""
-    known = ("train", "val", "test")
-    return [split for split in known if split in shards.splits and shards.num_samples(split)]
-
-
 def make_loader(
     shards: ShardSet,
     split: str,
