@@ -34,6 +34,8 @@ FOLDS = 5
 BINS = 3
 # Rotation, shear and elastic distortion, with two epochs more.
 BENT = ("data.rotate=15", "data.shear=0.2", "data.warp=0.05", "train.epochs=12")
+# How many events there were and not only where, a smaller share for the reconstruction, more decay.
+TUNED = (*BENT, "data.event_input=counts,cap=4", "train.weight_decay=0.05")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ ROWS = {
     "probe": Row(("model.tuning=probe",)),
     "fusion-bent": Row(BENT),
     "rgb-bent": Row((*BENT, "model.streams=rgb"), "fusion-bent"),
+    "fusion-tuned": Row((*TUNED, "model.rec_weight=0.1", "data.drop_sense=0.1")),
+    "rgb-tuned": Row((*TUNED, "model.streams=rgb"), "fusion-tuned"),
+    "event-tuned": Row((*TUNED, "model.streams=event"), "fusion-tuned"),
 }
 
 
