@@ -97,7 +97,8 @@ def train(
         msg = "--weights and --random-trunk exclude each other"
         raise click.UsageError(msg)
     saved = "the last step that was saved is kept, and the same command goes on from there"
-    with exit_codes(go_on=saved), _out_of_memory(), _logging(verbose=verbose):
+    lower = "lower --batch-size (or --img-size)"
+    with exit_codes(go_on=saved), _out_of_memory(lower), _logging(verbose=verbose):
         if "RANK" in os.environ:  # of torchrun
             # It ends a process for the fault of another, whose message is the one to read; and no
             # signal waits for a collective.
@@ -171,7 +172,7 @@ def evaluate(
 
     A fusion model is also measured with RGB or events hidden ("by masking").
     """
-    with exit_codes(), _out_of_memory(), _logging(verbose=verbose):
+    with exit_codes(), _out_of_memory("lower --batch-size"), _logging(verbose=verbose):
         check_installed(_LIBRARIES, extra="velora", purpose="velora-eval")
         import msgspec
 
@@ -242,7 +243,7 @@ def _logging(*, verbose: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _out_of_memory() -> Iterator[None]:
+def _out_of_memory(cure: str) -> Iterator[None]:
     """Say how to need less, where the memory of the machine or the device ran out."""
     try:
         yield
@@ -251,5 +252,5 @@ def _out_of_memory() -> Iterator[None]:
 
         if not is_out_of_memory(error):
             raise
-        msg = "out of memory: lower --batch-size (or --img-size)"
+        msg = f"out of memory: {cure}"
         raise SettingsError(msg) from error

@@ -16,9 +16,10 @@ from velora.data import ClipDataset, ClipLoader, describe
 from velora.data.clip_frames import clip_frames
 from velora.frames.frames import Frames
 from velora.model.classifier import Output
+from velora.out_of_memory import OutOfMemoryError, largest_that_fits
 from velora.parallel import ALONE
+from velora.scoring.predictions import predict
 from velora.training.ema import MovingAverage
-from velora.training.memory import OutOfMemoryError, largest_that_fits
 from velora.training.optim import make_optimizer
 from velora.training.update import Updater
 
@@ -121,3 +122,29 @@ def test_what_is_said_holds_what_is_promised(
     assert {grads for _, grads in tried} == {len(updater.parameters)}
     assert all(p.grad is None for p in updater.parameters)
     assert not updater.optimizer.state
+
+
+@pytest.mark.parametrize(
+    ("room", "said"), [(5, "the largest batch that fits is 5: velora-eval"), (0, "and with one")]
+)
+def test_an_evaluation_names_the_largest_batch_that_fits(
+    dataset: ClipDataset, tiny_recipe: Path, room: int, said: str
+) -> None:
+    model, _ = build_model(load_settings(str(tiny_recipe), {})[1], num_classes=3, device=CPU)
+    small = _Evaluated(model, room=room)
+    loader = ClipLoader(dataset, batch_size=24, num_threads=0)
+
+    with pytest.raises(OutOfMemoryError, match="out of memory with 24 clips at once") as caught:
+        predict(small, loader, device=CPU)  # type: ignore[arg-type]
+
+    assert said in str(caught.value)
+
+
+class _Evaluated(Small):
+    """The attributes of a classifier too."""
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.model, name)

@@ -16,13 +16,13 @@ from velora.build import build_model
 from velora.config import load_settings
 from velora.data import Batch, ClipDataset, ClipLoader, describe
 from velora.evaluate_run import evaluate_run
+from velora.non_finite import NonFiniteError
 from velora.run import TrainOptions, train
 from velora.settings import Settings
 from velora.training.checkpoint import RunFolder, kept_tensors
 from velora.training.progress import PlainReporter
 from velora.training.states import state_paths
 from velora.training.trainer import Trainer
-from velora.training.update import NonFiniteError
 
 CPU = torch.device("cpu")
 
@@ -241,6 +241,29 @@ def test_a_loss_that_is_no_number_stops_before_the_update_and_names_the_samples(
     assert "goes on" not in str(caught.value)
     now = kept_tensors(model)
     assert all(torch.equal(now[name], good[-1][name]) for name in now)
+
+
+def test_where_no_clip_of_a_batch_is_finite_the_samples_are_named_once(
+    make_shards, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    shards = make_shards(train=48, val=12, test=24)
+
+    with pytest.raises(NonFiniteError, match="every one of them by itself") as caught:
+        run_train(tiny_recipe, shards, tmp_path, train__lr=9e8, train__grad_clip=0.0)
+
+    assert str(caught.value).count("train_0") <= 8
+
+
+def test_a_last_update_that_diverges_is_told_by_the_clips_that_measure_it(
+    make_shards, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    shards = make_shards(train=48, val=12, test=24)
+    once = {"train__batch_size": 48, "train__epochs": 1}
+
+    with pytest.raises(NonFiniteError, match=r"each of 12 val clips are not finite.*lower --lr"):
+        run_train(tiny_recipe, shards, tmp_path, train__lr=9e8, train__grad_clip=0.0, **once)
+
+    assert not list(tmp_path.rglob("result.json"))
 
 
 def test_training_of_a_single_sense_refuses_a_set_without_it(

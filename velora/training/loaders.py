@@ -29,7 +29,11 @@ def make_loader(
     batch_size: int | None = None,
     learns: bool = False,
 ) -> ClipLoader:
-    """Return the batches of a split; those that are learnt from are shuffled, changed and mixed."""
+    """Return the batches of a split; those that are learnt from are shuffled, changed and mixed.
+
+    Evaluation goes by parts of a batch as training does, unless it has a ``batch_size`` of its own:
+    what fits with gradients fits without.
+    """
     cache_bytes = _TRAIN_CACHE_BYTES if learns else _EVAL_CACHE_BYTES
     dataset = ClipDataset(
         shards,
@@ -43,6 +47,7 @@ def make_loader(
         ClipLoader,
         dataset,
         batch_size=batch_size or settings.train.batch_size,
+        parts=1 if batch_size else settings.train.accumulate,
         num_threads=options.num_workers,
         ranks=ranks,
         pin=device.type == "cuda",
@@ -54,7 +59,6 @@ def make_loader(
         augment=settings.data,
         sampling=settings.data.sampling,
         mixup=settings.train.mixup,
-        parts=settings.train.accumulate,
     )
 
 

@@ -14,27 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eventkit.errors import EventKitError
 from velora.data import Batch
 from velora.data.batches import make_batch
 from velora.frames.frames import Frames
 from velora.model.classifier import Classifier
-from velora.out_of_memory import is_out_of_memory
+from velora.non_finite import NonFiniteError, listed
+from velora.out_of_memory import OutOfMemoryError, is_out_of_memory, largest_that_fits
 from velora.parallel import Ranks
 from velora.settings import TrainSettings
 from velora.training.ema import MovingAverage
 from velora.training.losses import Counts, Targets, clip_losses, part_loss, targets_of
-from velora.training.memory import (
-    OutOfMemoryError,
-    largest_that_fits,
-    room_of_later_steps,
-)
+from velora.training.memory import room_of_later_steps
 from velora.training.optim import trained_parameters
 from velora.training.precision import autocast, uses_bf16
-
-
-class NonFiniteError(EventKitError):
-    """A loss or gradient that is no number; nothing was updated with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,9 +161,11 @@ class Updater:
         culprits = [key for bad, _ in everyone for key in bad]
         keys = [key for _, some in everyone for key in some]
         self.optimizer.zero_grad(set_to_none=True)
-        of = f", of them {_listed(culprits)} by itself" if culprits else ""
+        of = f", of them {listed(culprits)} by itself" if culprits else ""
+        if len(culprits) == len(keys):
+            of = ", every one of them by itself"
         msg = (
-            f"the {what} is not finite at step {step} on the batch of {_listed(keys)}{of}; nothing "
+            f"the {what} is not finite at step {step} on the batch of {listed(keys)}{of}; nothing "
             "was updated with it; look at these samples, or lower --lr under another --name (or "
             "none): the same command comes to the same step again"
         )
@@ -227,7 +221,3 @@ def _beginning(part: Batch, size: int) -> Batch:
         partner=np.array([chosen.index(i) for i in partner]),
         share=part.share[:size],
     )
-
-
-def _listed(keys: list[str], most: int = 32) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
