@@ -9,7 +9,7 @@ from eventkit.errors import MissingDataError
 from eventkit.shards import ShardSet
 from velora.build import choose_device
 from velora.data import check_fits, check_labels, describe, filled_splits
-from velora.data.seen import check_seen
+from velora.data.seen import check_seen, check_whole
 from velora.data.spec import clip_differences
 from velora.opening import open_run
 from velora.report.records import read_robustness, robustness_name, write_page, write_tables
@@ -72,6 +72,8 @@ def evaluate_run(
     spec = describe(shards, splits=[split])
     check_fits(spec, facts.data, other_settings=other_settings)
     check_seen(shards, split, trained.model.senses)
+    if trained.model.mode == "compat":
+        check_whole(shards, split, trained.model.senses)
     settings, facts, model, epoch = open_run(path, weights=weights, device=device)
     reports = RunFolder(report_folder(out or path))
     # A folder may take the reports of many runs.

@@ -27,7 +27,7 @@ from velora.data import (
     filled_splits,
 )
 from velora.data.absent import absences
-from velora.data.seen import check_seen
+from velora.data.seen import check_seen, check_whole
 from velora.files.adapters import holds_adapters, write_adapters
 from velora.model.classifier import Classifier, kept_parameters
 from velora.parallel import Ranks, joined
@@ -112,6 +112,9 @@ def _train(
         return run, finished
     for split in ("train", "test"):
         check_seen(shards, split, settings.model.senses)
+    if settings.model.mode == "compat":
+        for split in filled_splits(shards):
+            check_whole(shards, split, settings.model.senses)
     # Loaders first: they refuse what does not fit before a trunk is fetched.
     loaders = {
         split: make_loader(

@@ -71,6 +71,20 @@ def test_a_model_of_a_sense_that_no_clip_of_a_split_has_is_refused_and_leaves_no
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("lacking", ["train", "val", "test"])
+def test_the_released_model_is_refused_a_split_with_clips_that_lack_a_sense(
+    tiny_recipe: Path, tmp_path: Path, lacking: str
+) -> None:
+    shards = write(tmp_path, senses=lambda split: EVENTS if split == lacking else BOTH)
+
+    result = start(shards, tiny_recipe, "--set", "model.mode=compat")
+
+    assert result.exit_code == 2
+    assert f"{lacking} clips of {shards} lack RGB or events, which the released" in result.output
+    assert "model.mode = 'paper'" in result.output
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_val_split_that_the_model_cannot_see_is_told_and_so_is_its_evaluation(
     tiny_recipe: Path, tmp_path: Path
 ) -> None:

@@ -77,6 +77,25 @@ def check_seen(shards: ShardSet, split: str, senses: Sequence[str]) -> None:
     raise SettingsError(msg)
 
 
+def check_whole(shards: ShardSet, split: str, senses: Sequence[str]) -> None:
+    """Refuse a split with clips that lack a sense, for a model that can do without none.
+
+    Raises
+    ------
+    SettingsError
+        Says how many, and the cure.
+    """
+    whole = np.logical_and.reduce([seen_clips(shards, split, [sense]) for sense in senses])
+    lacking = int(np.count_nonzero(~whole))
+    if lacking:
+        msg = (
+            f"{lacking} of {len(whole)} {split} clips of {shards.path} lack {spoken(senses)}, "
+            "which the released model cannot leave out: train model.mode = 'paper', or convert "
+            "recordings that have both"
+        )
+        raise SettingsError(msg)
+
+
 def spoken(senses: Sequence[str]) -> str:
     """Return senses as words, as "RGB or events"."""
     return " or ".join(_SPOKEN[sense] for sense in senses)
