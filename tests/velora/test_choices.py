@@ -287,6 +287,7 @@ TRUNKS = {
     "dinov3": ("vit_small_patch16_dinov3", {}),
     "siglip": ("vit_base_patch16_siglip_224", {}),
     "eva02": ("eva02_tiny_patch14_224", {"patch_size": 16}),
+    "eva02 with q, k, v and gate apart": ("eva02_base_patch14_224", {"patch_size": 16}),
     "tiny": ("vit_tiny_patch16_224", {}),
 }
 
@@ -295,10 +296,8 @@ TRUNKS = {
 @pytest.mark.parametrize("name", TRUNKS)
 def test_every_family_of_trunks_learns_with_either_fusion(name: str, fusion: str) -> None:
     backbone, kwargs = TRUNKS[name]
-    targets = ("fc2", "qkv") if name == "eva02" else ("fc1", "fc2", "qkv")
-    model = make_model(
-        backbone=backbone, backbone_kwargs=kwargs, fusion=fusion, lora={"targets": targets}
-    )
+    lora = {"targets": ("fc1", "fc2", "qkv")}
+    model = make_model(backbone=backbone, backbone_kwargs=kwargs, fusion=fusion, lora=lora)
     frames = {**BATCH, "rgb": frames_of([CLIPS["rgb"][0], None], 3)}
 
     output = wake(model).train()(frames)

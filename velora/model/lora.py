@@ -28,6 +28,10 @@ from eventkit.errors import SettingsError
 #: The target that stands for an adapter around the whole feed-forward of a block.
 FEED_FORWARD = "ffn"
 
+#: What some trunks, EVA-02 for one, have in the place of a layer: the halves of a gated
+#: feed-forward, and queries, keys and values apart.
+_PARTS = {"fc1": ("fc1_g", "fc1_x"), "qkv": ("q_proj", "k_proj", "v_proj")}
+
 
 class RowGroups:
     """How many rows of the running batch belong to each group; empty groups are fine."""
@@ -185,7 +189,8 @@ def add_lora(
 ) -> list[GroupedLoRA]:
     """Wrap every Linear of the blocks whose last name is a target; return the new layers.
 
-    The target ``"ffn"`` wraps the feed-forward of each block as a whole.
+    The target ``"ffn"`` wraps the feed-forward of each block as a whole. Where a trunk has several
+    layers in the place of ``fc1`` or ``qkv``, the target means all of them.
 
     Raises
     ------
@@ -210,7 +215,7 @@ def _target_names(block: nn.Module, targets: Sequence[str]) -> list[str]:
         if target == FEED_FORWARD and hasattr(block, "mlp"):
             found.append("mlp")
             continue
-        names = [name for name in linears if name.rsplit(".", 1)[-1] == target]
+        names = _named(linears, (target,)) or _named(linears, _PARTS.get(target, ()))
         if not names:
             known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linears}))
             msg = (
@@ -220,3 +225,7 @@ def _target_names(block: nn.Module, targets: Sequence[str]) -> list[str]:
             raise SettingsError(msg)
         found += names
     return found
+
+
+def _named(linears: Sequence[str], last: Sequence[str]) -> list[str]:
+    return [name for name in linears if name.rsplit(".", 1)[-1] in last]
