@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eventkit.errors import SettingsError
+from eventkit._optional import check_installed
 from velora.training.checkpoint import RunFolder
 from velora.training.epoch_totals import EpochTotals
 from velora.training.memory import peak_bytes
@@ -98,16 +98,14 @@ class TensorBoard:
 
     Raises
     ------
-    SettingsError
+    MissingDependencyError
         Without the package.
     """
 
     def __init__(self, run: RunFolder) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            msg = "--tensorboard needs the package tensorboard; install it or leave the flag out"
-            raise SettingsError(msg) from error
+        check_installed(("tensorboard",), extra="tensorboard", purpose="--tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(run.path / "tensorboard"))
 
     def add(self, record: dict[str, Any]) -> None:
