@@ -270,15 +270,20 @@ class Lanes:
         return step
 
     def check_rank(self, rank: int, world_size: int) -> None:
-        """Refuse a world size that does not divide the batch, before the first step.
+        """Refuse a number of processes that does not divide the batch, before the first step.
 
         Raises
         ------
         SettingsError
         """
-        if not 0 <= rank < world_size or self.global_batch_size % world_size:
+        batch = self.global_batch_size
+        if not 0 <= rank < world_size:
+            msg = f"expected a rank below the world size of {world_size}, got {rank}"
+            raise SettingsError(msg)
+        if batch % world_size:
+            fitting = ", ".join(str(n) for n in range(1, world_size) if batch % n == 0)
             msg = (
-                f"expected a world size that divides the global batch of "
-                f"{self.global_batch_size} and a rank below it, got rank {rank} of {world_size}"
+                f"expected a world size that divides the global batch of {batch}, got {world_size} "
+                f"processes: take {fitting}, or another batch size"
             )
             raise SettingsError(msg)

@@ -198,9 +198,18 @@ def test_too_few_samples_for_one_batch_say_what_to_do() -> None:
     assert sorted(rows[valid].tolist()) == list(range(7))
 
 
-@pytest.mark.parametrize(("rank", "world_size"), [(0, 3), (2, 2), (-1, 2), (0, 0), (0, 16)])
-def test_a_world_size_that_does_not_divide_the_batch_is_refused(rank: int, world_size: int) -> None:
-    with pytest.raises(SettingsError, match="world size that divides the global batch of 8"):
+@pytest.mark.parametrize(("world_size", "fitting"), [(3, "1, 2"), (16, "1, 2, 4, 8")])
+def test_a_world_size_that_does_not_divide_the_batch_is_refused_with_those_that_do(
+    world_size: int, fitting: str
+) -> None:
+    said = f"divides the global batch of 8, got {world_size} processes: take {fitting}, or"
+    with pytest.raises(SettingsError, match=said):
+        lanes_of([100]).batches(0, rank=0, world_size=world_size)
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_beyond_the_world_is_refused(rank: int, world_size: int) -> None:
+    with pytest.raises(SettingsError, match=f"below the world size of {world_size}, got {rank}"):
         lanes_of([100]).batches(0, rank=rank, world_size=world_size)
 
 
