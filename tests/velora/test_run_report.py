@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import shlex
 import shutil
 
 import msgspec
@@ -25,7 +24,6 @@ from velora.report.clips import heated, telling, verdicts
 from velora.report.confusion import MOST_NUMBERED
 from velora.report.confusion import confusion as confusion_of
 from velora.report.records import read_robustness, robustness_name, write_page, write_tables
-from velora.report.setup import commands
 from velora.report.words import p_value, percent
 from velora.scoring.accuracy import accuracy
 from velora.scoring.evaluate import evaluate_views
@@ -98,6 +96,7 @@ def test_training_leaves_the_page_that_its_files_make_again(measured: Measured) 
 
     assert (folder / "page.html").read_bytes() == left
     assert str(folder.parent) not in left.decode()
+    assert "velora-eval RUN --shards SHARDS" in page.text
     result = json.loads((folder / "result.json").read_bytes())
     first = result["scores"][0]
     shown = f"{100 * first['top1']:.1f} \N{PLUS-MINUS SIGN} {100 * first['top1_error']:.1f} %"
@@ -387,10 +386,3 @@ def test_ticks_are_few_round_and_hold_the_values(low: float, high: float) -> Non
 def test_an_accuracy_without_clips_is_no_bar() -> None:
     assert "no clips" in share_bar(accuracy(0, 0), colour=0)
     assert "<rect" in share_bar(accuracy(3, 4), colour=0)
-
-
-def test_the_commands_name_a_run_as_a_shell_reads_it() -> None:
-    text = "".join(Page(commands("sea hare's")).text)
-
-    assert shlex.split(text.splitlines()[1])[1] == "runs/sea hare's"
-    assert "runs/sea-hare " in "".join(Page(commands("sea-hare")).text)

@@ -101,7 +101,7 @@ def _sections(run: Run) -> Iterator[Markup]:
     yield from _section("Calibration", _calibration(run.evaluation))
     yield from _section("Data", setup.data_facts(run.dataset.shards, run.facts.data))
     yield from _section("Parameters", setup.parameters(run.parameters))
-    yield from _section("To make it again", [setup.commands(run.name)])
+    yield from _section("To make it again", setup.commands())
     yield from _section("Settings", setup.settings_tables(run.settings))
     yield from _section("Made with", setup.origins(run.facts))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -107,11 +106,15 @@ def origins(facts: RunFacts) -> Iterator[Markup]:
     yield table(["origin", "value"], [(name, cut(value)) for name, value in rows])
 
 
-def commands(name: str) -> Markup:
-    """Return the commands that make a run of these settings and its numbers again."""
-    run, recipe = (shlex.quote(f"runs/{name}{file}") for file in ("", "/config.toml"))
-    lines = [
-        f"velora-train --recipe {recipe} --shards shards --out again",
-        f"velora-eval {run} --shards shards",
-    ]
-    return element("pre", *(part for line in lines for part in (element("code", line), _NEW_LINE)))
+def commands() -> Iterator[Markup]:
+    """Yield the commands that make a run of these settings and its numbers again.
+
+    No page says where things lie: it may be read on another machine.
+    """
+    lines = (
+        "velora-train --recipe RUN/config.toml --shards SHARDS --out again",
+        "velora-eval RUN --shards SHARDS",
+    )
+    yield element("pre", *(part for line in lines for part in (element("code", line), _NEW_LINE)))
+    text = "RUN is the folder of this run, SHARDS that of its shards, whose plan is below."
+    yield element("p", text, class_="faint")
