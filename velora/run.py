@@ -28,7 +28,7 @@ from velora.data import (
 )
 from velora.data.absent import absences
 from velora.data.seen import check_seen, check_whole
-from velora.files.adapters import holds_adapters, write_adapters
+from velora.files.adapters import holds_adapters, trunk_name, write_adapters
 from velora.model.classifier import Classifier, kept_parameters
 from velora.parallel import Ranks, joined
 from velora.report.records import write_page, write_tables
@@ -49,7 +49,6 @@ from velora.training.precision import (
 )
 from velora.training.progress import PlainReporter, Reporter
 from velora.training.trainer import Trainer
-from velora.weights import timm_model
 
 RANDOM_TRUNK_WARNING = (
     "WARNING: the trunk is RANDOM (--random-trunk): nothing was pretrained, so the accuracies say "
@@ -241,8 +240,8 @@ def _write(
         parameters=parameter_table(model),
     )
     if holds_adapters(settings):
-        timm_name, _ = timm_model(settings.model.backbone, settings.model.backbone_kwargs)
-        write_adapters(model, run.path / "adapters", backbone=timm_name)
+        name = trunk_name(settings.model.backbone, settings.model.backbone_kwargs)
+        write_adapters(model, run.path / "adapters", backbone=name)
     run.write_json("parameters.json", [row._asdict() for row in parameter_table(model)])
     run.write_json("result.json", evaluation.report)
 

@@ -17,6 +17,7 @@ from velora.files.adapters import (
     adapter_folders,
     load_adapters,
     needs_separate_bias,
+    trunk_name,
     write_adapters,
 )
 from velora.model.backbone import build_trunk, timm
@@ -128,14 +129,32 @@ def test_a_folder_that_peft_saved_loads_and_gives_the_same_logits(
     streams: str, tmp_path: Path
 ) -> None:
     model, other = (make_model(streams=streams, seed=seed) for seed in (1, 2))
-    write_adapters(model, tmp_path / "ours", backbone="vit_tiny_patch16_224")
+    name = trunk_name(*NAMES["vit"])
+    write_adapters(model, tmp_path / "ours", backbone=name)
     for folder in (tmp_path / "ours").iterdir():
         adapted = load_with_peft("vit", folder)
         adapted.save_pretrained(str(tmp_path / "theirs" / folder.name))
 
     load_adapters(other, tmp_path / "theirs")
 
+    saved = json.loads((tmp_path / "theirs" / "rgb" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == name
     assert adapter_files(other, backbone="a") == adapter_files(model, backbone="a")
+
+
+def test_a_bare_name_of_timm_is_kept_for_timms_own_model() -> None:
+    named = [
+        trunk_name("vit_base_patch16_224", {}),
+        trunk_name("vit_base_patch16_224", {"patch_size": 8, "act_layer": "gelu_tanh"}),
+        trunk_name("velora_tiny", {}),
+    ]
+
+    assert named == [
+        "vit_base_patch16_224",
+        "vit_base_patch16_224(act_layer='gelu_tanh', patch_size=8)",
+        "velora_tiny",
+    ]
+    assert [name for name in named if timm.is_model(name)] == named[:1]
 
 
 def test_writing_again_replaces_the_folder_with_the_same_bytes(tmp_path: Path) -> None:

@@ -12,14 +12,32 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from helpers import run_tool
-from run_helpers import trained
+from run_helpers import invoke, trained
 from velora_helpers import SHARED
 
 import velora
+from velora.cli import train
 from velora.tools.predict import main
 
 DAVIS = SHARED / "data" / "aedat4" / "davis346_frames_events_imu.aedat4"
 DVXPLORER = SHARED / "data" / "aedat4" / "dvxplorer.aedat4"
+
+COMPAT_RECIPE = """
+[model]
+mode = "compat"
+backbone = "vit_base_patch16_clip_224.openai"
+random_trunk = true
+img_size = 32
+
+[model.backbone_kwargs]
+patch_size = 8
+depth = 3
+embed_dim = 24
+num_heads = 3
+
+[compat]
+text_towers = false
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +80,31 @@ def test_events_alone_go_through_a_fusion_model_which_says_so(run: Path) -> None
     assert "has no RGB: that sense is masked, in a model of both" in text
     assert "--rgb PATH gives pictures that lie elsewhere" in text
     assert "s  events " in text
+
+
+def test_a_model_that_needs_both_senses_refuses_at_once(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    root = trained(tmp_path_factory).parents[1]
+    (tmp_path / "compat.toml").write_text(COMPAT_RECIPE)
+    invoke(
+        train,
+        *("--shards", root / "shards", "--recipe", tmp_path / "compat.toml", "--out", tmp_path),
+        *("--device", "cpu", "--epochs", "1", "--name", "compat", "--num-workers", "0"),
+    )
+    raw = root / "raw" / "test" / "standing"
+
+    done = run_tool("compat", raw / "standing0.npz", cwd=tmp_path, program="velora-predict")
+    code, text = predict(
+        tmp_path / "compat", raw / "standing0.npz", "--rgb", raw / "standing0", "--device", "cpu"
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "standing0.npz has no RGB, and this model cannot do without a sense" in done.stderr
+    assert "--rgb PATH gives pictures that lie elsewhere" in done.stderr
+    assert code == 0, text
+    assert "s  RGB + events" in text
 
 
 def test_what_there_is_nothing_to_say_of_leaves_no_empty_line(run: Path, tmp_path: Path) -> None:

@@ -7,14 +7,15 @@
       adapter_model.safetensors   base_model.model.<layer>.lora_A.weight (r, in), lora_B (out, r)
       adapter_config.json         every layer by its full name, so that no other one is touched
 
-``PeftModel.from_pretrained(timm_model, folder)`` puts one of them into a model that
-``timm.create_model(base_model_name_or_path)`` made. Equal adapters give equal bytes.
+``PeftModel.from_pretrained(timm_model, folder)`` puts one of them into the timm model of the trunk,
+which ``base_model_name_or_path`` names; see `trunk_name`. Equal adapters give equal bytes.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,16 @@ def other_tensors(model: Classifier) -> dict[str, Tensor]:
     }
 
 
+def trunk_name(backbone: str, kwargs: Mapping[str, Any]) -> str:
+    """Return what adapters say they belong to: ``model.backbone``, and what it was made with.
+
+    PEFT puts adapters of a trunk of 6 blocks into timm's model of 12 without a word. So timm's bare
+    name stands only for timm's own model.
+    """
+    given = ", ".join(f"{name}={value!r}" for name, value in sorted(kwargs.items()))
+    return f"{backbone}({given})" if given else backbone
+
+
 def adapter_files(model: Classifier, *, backbone: str) -> dict[str, bytes]:
     """Return the files of all folders, path -> content.
 
@@ -159,7 +170,7 @@ def adapter_files(model: Classifier, *, backbone: str) -> dict[str, bytes]:
     ----------
     model : Classifier
     backbone : str
-        The timm name, kept as ``base_model_name_or_path``.
+        Kept as ``base_model_name_or_path``; see `trunk_name`.
     """
     files = {}
     for folder, adapters in adapter_folders(model).items():

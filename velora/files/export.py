@@ -82,7 +82,8 @@ def export(
     frames : int
         T of the clips that the graph takes.
     description : dict
-        Kept with the file as JSON; ``backbone`` is the timm name.
+        Kept with the file as JSON; ``trunk``, or else ``backbone``, is what adapters say they
+        belong to.
     stored_differences : bool
         The model was trained on stored difference pictures, which become a third input.
 
@@ -116,7 +117,7 @@ def _peft_files(model: Classifier, description: dict[str, Any]) -> dict[str, byt
         description = {**description, "keep_tokens": model.keep_tokens}
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     return {
-        **adapter_files(model, backbone=description["backbone"]),
+        **adapter_files(model, backbone=description.get("trunk", description["backbone"])),
         _HEAD_FILE: save_tensors(tensors, metadata={"format": "pt"}),
         _DESCRIPTION_FILE: text.encode(),
     }

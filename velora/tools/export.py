@@ -12,6 +12,7 @@ from velora.tools.common import CONTEXT, FILE, WEIGHTS, running, told
 
 if TYPE_CHECKING:
     from velora.files.export import Exported
+    from velora.model.classifier import Classifier
     from velora.settings import Settings
     from velora.training.checkpoint import RunFacts
 
@@ -51,7 +52,7 @@ def main(*, run: Path, to: Any, out: Path, weights: Path | None, frames: int | N
             out,
             to=to,
             frames=frames or settings.data.frames or facts.data.bins,
-            description=_description(settings, facts, model.image_size_hw),
+            description=_description(settings, facts, model),
             stored_differences=settings.data.diff == "stored",
         )
         echo(*_lines(exported, to))
@@ -59,27 +60,39 @@ def main(*, run: Path, to: Any, out: Path, weights: Path | None, frames: int | N
             echo("note: say block.attn.qkv_bias_separate = True for each block before PEFT loads")
 
 
-def _description(
-    settings: Settings, facts: RunFacts, image_size_hw: tuple[int, int]
-) -> dict[str, Any]:
-    """What somebody must know to feed the model."""
+def _description(settings: Settings, facts: RunFacts, model: Classifier) -> dict[str, Any]:
+    """What somebody must know to build the trunk with timm alone and to feed the model."""
+    from velora.files.adapters import trunk_name
     from velora.weights import timm_model
 
-    data = facts.data
-    backbone, kwargs = timm_model(settings.model.backbone, settings.model.backbone_kwargs)
+    data, m = facts.data, settings.model
+    backbone, kwargs = timm_model(m.backbone, m.backbone_kwargs)
     return {
         "backbone": backbone,
-        "backbone_kwargs": kwargs,
+        "backbone_kwargs": {**kwargs, **_as_built(model)},
         "classes": [data.classes[i] for i in data.class_ids],
         "event_input": settings.data.event_input,
-        "fusion": settings.model.fusion,
-        "high_blocks": settings.model.high_blocks,
-        "image_size_hw": list(image_size_hw),
+        "fusion": m.fusion,
+        "high_blocks": m.high_blocks,
+        "image_size_hw": list(model.image_size_hw),
         "representation": data.representation,
         "settings_sha256": facts.settings_sha256,
-        "streams": settings.model.streams,
+        "streams": m.streams,
+        "trunk": trunk_name(m.backbone, m.backbone_kwargs),
         "trunk_sha256": facts.trunk.sha256,
     }
+
+
+def _as_built(model: Classifier) -> dict[str, Any]:
+    """In what the trunk is otherwise than its settings say: the picture's size, no pooling."""
+    from velora.model.paper import VELoRA
+
+    height, width = model.image_size_hw
+    built: dict[str, Any] = {"img_size": height if height == width else [height, width]}
+    # Pooling by attention has weights, which a run drops: with "" timm makes none.
+    if isinstance(model, VELoRA) and model.trunk.vit.global_pool == "map":
+        built["global_pool"] = ""
+    return built
 
 
 def _lines(exported: Exported, to: str) -> list[str]:

@@ -72,6 +72,7 @@ def main(
         opened = model.open(recording, **reading)
         found, settings = model.lay_out(opened, window_us=window_us, whole=whole)
         table = as_json or as_csv
+        _check_senses(model, recording, senses_of(found))
         for note in _notes(model, recording, senses_of(found)):
             echo(note, err=table)
         write = _json_lines if as_json else _csv_lines if as_csv else _lines
@@ -80,18 +81,36 @@ def main(
             click.echo(line) if table else echo(line)
 
 
+def _check_senses(model: Predictor, recording: str, senses: tuple[str, ...]) -> None:
+    absent = _absent(model, senses)
+    if absent and model.model.needs_all_senses:
+        named = " and no ".join(_SPOKEN[sense] for sense in absent)
+        msg = (
+            f"{recording} has no {named}, and this model cannot do without a sense "
+            f"(mode = 'compat'){_elsewhere(absent)}"
+        )
+        raise SettingsError(msg)
+
+
+def _absent(model: Predictor, senses: tuple[str, ...]) -> list[str]:
+    return [sense for sense in model.model.senses if sense not in senses]
+
+
+def _elsewhere(absent: list[str]) -> str:
+    # Pictures beside a file were found by `eventkit convert`; here they are to be named.
+    return "; --rgb PATH gives pictures that lie elsewhere" if "rgb" in absent else ""
+
+
 def _notes(model: Predictor, recording: str, senses: tuple[str, ...]) -> list[str]:
     notes = []
     if model.random_trunk:
         notes.append("note: the trunk of this run is random, nothing was pretrained")
-    absent = [sense for sense in model.model.senses if sense not in senses]
+    absent = _absent(model, senses)
     # A model of one sense refuses a recording without it, and nothing is masked.
     if absent and len(model.model.senses) > 1:
-        # Pictures beside a file were found by `eventkit convert`; here they are to be named.
-        elsewhere = "; --rgb PATH gives pictures that lie elsewhere" if absent[0] == "rgb" else ""
         notes.append(
             f"note: {recording} has no {_SPOKEN[absent[0]]}: that sense is masked, in a model of "
-            f"both{elsewhere}"
+            f"both{_elsewhere(absent)}"
         )
     if not model.knows_clips:
         notes.append(
