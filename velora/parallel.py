@@ -7,10 +7,7 @@ gradient of one process.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +20,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from eventkit.errors import EventKitError, SettingsError
+from velora.orphan import die_with
 
 T = TypeVar("T")
 
@@ -35,7 +33,6 @@ QUIET_PEERS = "VELORA_QUIET_PEERS"
 # Longer than the slowest epoch's evaluation may keep one process waiting for another; a process
 # that died is noticed at once by its closed connection, or by torchrun.
 _TIMEOUT = timedelta(hours=1)
-_PR_SET_PDEATHSIG = 1
 _GRACE_S = 5.0
 _TURN_S = 1.0
 
@@ -163,7 +160,7 @@ def joined(device_type: str) -> Iterator[Ranks]:
     if not started_by_torchrun():
         yield ALONE
         return
-    _die_with_the_starter()
+    die_with(os.getppid())
     ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
     with _peers():
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
@@ -185,15 +182,6 @@ def joined(device_type: str) -> Iterator[Ranks]:
     with _peers():
         dist.barrier()
         dist.destroy_process_group()
-
-
-def _die_with_the_starter() -> None:
-    """Leave no process behind that would train on.
-
-    Everything that a run writes is written whole, so an end at any moment is safe.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

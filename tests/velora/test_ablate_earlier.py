@@ -12,8 +12,9 @@ import pytest
 from helpers import run_tool
 from velora_helpers import TINY_RECIPE
 
-from velora.ablation.earlier import earlier_results, run_name
+from velora.ablation.earlier import Expected, earlier_results, run_name
 from velora.ablation.grid import Row, read_grid
+from velora.ablation.table import Result, as_csv
 from velora.config import load_settings
 from velora.run import train
 from velora.training.options import TrainOptions
@@ -45,17 +46,16 @@ def made(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return recipe, folder / "grid"
 
 
+def expected(recipe: Path, out: Path, overrides: Mapping[str, object] = SET) -> Expected:
+    reference = out / "tiny-full-seed0"
+    return Expected.of(recipe=str(recipe), overrides=overrides, rows=ROWS, reference=reference)
+
+
 def found(
     recipe: Path, out: Path, overrides: Mapping[str, object] = SET
 ) -> tuple[list[tuple[str, int, bool]], list[str]]:
     """Row, seed, and whether it is compared with the full model, in order; and what is left out."""
-    results, strange = earlier_results(
-        out,
-        recipe=str(recipe),
-        overrides=overrides,
-        rows=ROWS,
-        reference=out / "tiny-full-seed0",
-    )
+    results, strange = earlier_results(out, expected(recipe, out, overrides))
     in_order = [results[key] for key in sorted(results)]
     assert not any(r.problem for r in in_order)
     return [(r.name, r.seed, r.p_value is not None) for r in in_order], strange
@@ -114,14 +114,63 @@ def test_a_run_that_lost_a_file_is_named(made: tuple[Path, Path], tmp_path: Path
     (out / "tiny-rank-1-seed0" / "run.json").unlink()
     (out / "tiny-linear-probe-seed0" / "parameters.json").unlink()
 
-    results, strange = earlier_results(
-        out, recipe=str(recipe), overrides=SET, rows=ROWS, reference=out / "tiny-full-seed0"
-    )
+    results, strange = earlier_results(out, expected(recipe, out))
 
     assert len(strange) == 1
     assert "tiny-rank-1-seed0 is not a run folder" in strange[0]
     (problem,) = (r.problem for r in results.values() if r.name == "linear-probe")
     assert "is no finished run" in problem
+
+
+def test_rows_that_failed_stay_where_this_call_would_run_them_alike(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe, out = made[0], tmp_path / "grid"
+    shutil.copytree(made[1], out)
+    call = expected(recipe, out)
+
+    def failed(row: str, seed: int, sha256: str | None = None) -> Result:
+        alike = call.row_sha256(row, seed) if sha256 is None else sha256
+        title = "an old title"
+        return Result(name=row, title=title, seed=seed, problem="why", settings_sha256=alike)
+
+    table = [
+        failed("frames-16", 0),
+        failed("frames-16", 5),
+        failed("frames-8", 0, "of other settings or shards"),
+        failed("frames-4", 0, ""),
+        failed("rank-1", 0),  # has run since
+        failed("rank-2", 0),
+        failed("no-such-row", 0, "any"),
+    ]
+    table.append(Result(name="rank-64", title="x", seed=0, settings_sha256=table[0].name))
+    (out / "ablations.csv").write_text(as_csv(table))
+
+    results, strange = earlier_results(out, call)
+
+    problems = {(k.row, k.seed): (r.problem, r.title) for k, r in results.items() if r.problem}
+    assert problems == {
+        ("frames-16", 0): ("why", "16 frames"),
+        ("frames-16", 5): ("why", "16 frames"),
+        ("rank-2", 0): ("why", "rank 2"),
+    }
+    assert strange == []
+    assert len({call.row_sha256("frames-16", 0), call.row_sha256("frames-16", 5)}) == 2
+
+
+@pytest.mark.parametrize("content", [b"name,title\nx,y\n", b"\xff\xfe", b"a\n1,2\n"])
+def test_a_table_that_is_none_is_told_and_the_runs_stay(
+    made: tuple[Path, Path], tmp_path: Path, content: bytes
+) -> None:
+    out = tmp_path / "grid"
+    shutil.copytree(made[1], out)
+    (out / "ablations.csv").write_bytes(content)
+
+    rows, strange = found(made[0], out)
+
+    assert len(rows) == 4
+    (sentence,) = strange
+    assert f"{out / 'ablations.csv'} is no table of velora-ablate" in sentence
 
 
 def test_a_grid_has_the_full_model_first(tmp_path: Path) -> None:

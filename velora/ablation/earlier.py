@@ -1,13 +1,15 @@
 """Rows of a grid that earlier calls trained: a table holds what is there, not what was asked last.
 
 A run stands in the table only if this call would have trained the same: settings of the recipe with
-the changes of its row, on the same shards and weights. A table of unlike runs compares nothing.
+the changes of its row, on the same shards and weights. A table of unlike runs compares nothing. A
+row that failed has no run; the earlier table has its reason, and holds for the same settings alike.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ import msgspec
 
 from eventkit.errors import EventKitError
 from velora.ablation.grid import REFERENCE, Row
-from velora.ablation.table import Result, read_result
+from velora.ablation.table import TABLE, Result, read_csv, read_result
 from velora.config import load_settings, settings_hash, weights_hash
 from velora.settings import Settings
 from velora.training.checkpoint import RunFolder
@@ -34,44 +36,98 @@ def run_name(recipe: str, row: str, seed: int) -> str:
     return f"{recipe}-{row}-seed{seed}"
 
 
-def earlier_results(
-    out: Path,
-    *,
-    recipe: str,
-    overrides: Mapping[str, object],
-    rows: Mapping[str, Row],
-    reference: Path,
-) -> tuple[dict[Key, Result], list[str]]:
-    """Read the finished runs of a grid in a folder.
+@dataclass(frozen=True)
+class Expected:
+    """What a call trains, known from its run of the full model."""
 
-    Parameters
-    ----------
-    out : Path
-    recipe : str
-        As for `velora.config.load_settings`.
-    overrides : mapping
-        What this call sets in all rows.
-    rows : mapping name -> Row
-        The whole grid.
-    reference : Path
-        A finished run of the full model, of this call.
+    recipe: str
+    overrides: Mapping[str, object]
+    rows: Mapping[str, Row]
+    name: str
+    plain: Settings
+    of_full: Settings
+    plan_id: str
+    weights_sha256: str | None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        recipe: str,
+        overrides: Mapping[str, object],
+        rows: Mapping[str, Row],
+        reference: Path,
+    ) -> Expected:
+        """Read what the call's run of the full model stands on.
+
+        Parameters
+        ----------
+        recipe : str
+            As for `velora.config.load_settings`.
+        overrides : mapping
+            What this call sets in all rows.
+        rows : mapping name -> Row
+            The whole grid.
+        reference : Path
+            A finished run of the full model, of this call.
+        """
+        name, plain = load_settings(recipe, overrides)
+        of_full, facts = RunFolder(reference).read()
+        return cls(
+            recipe=recipe,
+            overrides=overrides,
+            rows=rows,
+            name=name,
+            plain=plain,
+            of_full=of_full,
+            plan_id=facts.data.plan_id,
+            weights_sha256=weights_hash(of_full.model.weights),
+        )
+
+    def settings(self, row: str, seed: int) -> Settings:
+        """Return the settings of a run: of its row, with the command line's trunk and the seed.
+
+        Raises
+        ------
+        SettingsError
+            If the row is no valid change of the recipe.
+        """
+        weights = self.of_full.model.weights
+        given = {
+            "model.weights": msgspec.UNSET if weights is None else weights,
+            "model.random_trunk": self.of_full.model.random_trunk,
+            "train.seed": seed,
+        }
+        changes = {**self.overrides, **self.rows[row].changes(self.plain), **given}
+        return load_settings(self.recipe, changes)[1]
+
+    def sha256(self, settings: Settings) -> str:
+        """Return the hash that a run of these settings has in this call."""
+        return settings_hash(settings, plan_id=self.plan_id, weights_sha256=self.weights_sha256)
+
+    def row_sha256(self, row: str, seed: int) -> str:
+        """Return the hash that a run has in this call; nothing for settings that are none."""
+        try:
+            return self.sha256(self.settings(row, seed))
+        except EventKitError:
+            return ""
+
+
+def earlier_results(out: Path, expected: Expected) -> tuple[dict[Key, Result], list[str]]:
+    """Read the finished runs of a grid in a folder, and what its table says of those that failed.
 
     Returns
     -------
     dict of results
     list of str
-        A sentence for each finished run that is of other settings, shards or weights.
+        A sentence for each finished run that is of other settings, shards or weights, and for a
+        table that cannot be read.
     """
-    name, plain = load_settings(recipe, overrides)
-    of_call, facts = RunFolder(reference).read()
-    weights_sha256 = weights_hash(of_call.model.weights)
     kept: dict[Key, Path] = {}
     strange = []
-    for key, run in _finished(out, name, rows).items():
+    for key, run in _finished(out, expected).items():
         try:
-            changes = {**overrides, **rows[key.row].changes(plain), **_given(of_call, key.seed)}
-            _, expected = load_settings(recipe, changes)
-            why = _differences(run, expected, facts.data.plan_id, weights_sha256)
+            why = _differences(run, expected, key)
         except EventKitError as error:
             why = str(error)
         if why:
@@ -79,10 +135,16 @@ def earlier_results(
         else:
             kept[key] = run
     full = {key.seed: run for key, run in kept.items() if key.row == REFERENCE}
-    results = {
-        key: _read(run, key, rows[key.row].title, full.get(key.seed)) for key, run in kept.items()
+    finished = {
+        key: _read(run, key, expected.rows[key.row].title, full.get(key.seed))
+        for key, run in kept.items()
     }
-    return results, strange
+    try:
+        failed = _failed(out, expected)
+    except EventKitError as error:
+        failed = {}
+        strange.append(f"rows that failed before are not in the table: {error}")
+    return {**failed, **finished}, strange
 
 
 def key_of(rows: Mapping[str, Row], row: str, seed: int) -> Key:
@@ -90,31 +152,36 @@ def key_of(rows: Mapping[str, Row], row: str, seed: int) -> Key:
     return Key(seed, list(rows).index(row), row)
 
 
-def _finished(out: Path, recipe: str, rows: Mapping[str, Row]) -> dict[Key, Path]:
-    names = "|".join(map(re.escape, rows))
-    pattern = re.compile(re.escape(recipe) + rf"-({names})-seed(-?\d+)")
+def _finished(out: Path, expected: Expected) -> dict[Key, Path]:
+    names = "|".join(map(re.escape, expected.rows))
+    pattern = re.compile(re.escape(expected.name) + rf"-({names})-seed(-?\d+)")
     found = {}
     for path in out.iterdir():
         match = pattern.fullmatch(path.name)
         if match and RunFolder(path).finished:
-            found[key_of(rows, match[1], int(match[2]))] = path
+            found[key_of(expected.rows, match[1], int(match[2]))] = path
     return found
 
 
-def _given(of_call: Settings, seed: int) -> dict[str, object]:
-    """Return what the command line of a run says beside its row: the seed and the trunk."""
-    weights = of_call.model.weights
+def _failed(out: Path, expected: Expected) -> dict[Key, Result]:
+    """Return the rows without numbers of the table that is there, if this call's would be alike."""
     return {
-        "model.weights": msgspec.UNSET if weights is None else weights,
-        "model.random_trunk": of_call.model.random_trunk,
-        "train.seed": seed,
+        key_of(expected.rows, r.name, r.seed): msgspec.structs.replace(
+            r, title=expected.rows[r.name].title
+        )
+        for r in read_csv(out / f"{TABLE}.csv")
+        if r.problem
+        and r.name in expected.rows
+        and r.settings_sha256 == expected.row_sha256(r.name, r.seed)
     }
 
 
-def _differences(run: Path, expected: Settings, plan_id: str, weights_sha256: str | None) -> str:
+def _differences(run: Path, expected: Expected, key: Key) -> str:
     """Say why a run is not the one that this call would train; nothing if it is."""
-    sha256 = settings_hash(expected, plan_id=plan_id, weights_sha256=weights_sha256)
-    differing = RunFolder(run).differences(expected, settings_sha256=sha256, plan_id=plan_id)
+    settings = expected.settings(key.row, key.seed)
+    differing = RunFolder(run).differences(
+        settings, settings_sha256=expected.sha256(settings), plan_id=expected.plan_id
+    )
     if differing is None:
         return ""
     what = "; ".join(differing) or "the weights file, or the settings that its version knew"

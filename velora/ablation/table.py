@@ -16,6 +16,8 @@ from velora.ablation.grid import REFERENCE
 from velora.scoring.mcnemar import compared
 from velora.scoring.scores import Report
 
+#: Name of the table's files, which end in .md and .csv.
+TABLE = "ablations"
 _COLUMNS = (
     "ablation",
     "seed",
@@ -53,6 +55,8 @@ class Result(Struct, frozen=True, kw_only=True):
     only_full: int | None = None
     only_this: int | None = None
     p_value: float | None = None
+    #: Hash of settings, shards and weights, as `velora.config.settings_hash` makes it.
+    settings_sha256: str = ""
 
 
 def read_result(run: Path, *, name: str, title: str, seed: int, full: Path | None) -> Result:
@@ -66,6 +70,7 @@ def read_result(run: Path, *, name: str, title: str, seed: int, full: Path | Non
     try:
         report = msgspec.json.decode((run / "result.json").read_bytes(), type=Report)
         parts = json.loads((run / "parameters.json").read_bytes())
+        facts = json.loads((run / "run.json").read_bytes())
         epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         test = compared(verdicts(full), verdicts(run)) if full else None
     except (OSError, ValueError, KeyError, msgspec.MsgspecError) as error:
@@ -86,9 +91,10 @@ def read_result(run: Path, *, name: str, title: str, seed: int, full: Path | Non
         top1_error=first.top1_error,
         low=first.top1_interval[0],
         high=first.top1_interval[1],
-        only_full=test and test.only_first,
-        only_this=test and test.only_second,
-        p_value=test and test.p_value,
+        only_full=test.only_first if test else None,
+        only_this=test.only_second if test else None,
+        p_value=test.p_value if test else None,
+        settings_sha256=facts["settings_sha256"],
     )
 
 
@@ -98,8 +104,8 @@ def verdicts(run: Path) -> dict[str, bool]:
         return {row["key"]: row["correct"] == "1" for row in csv.DictReader(file)}
 
 
-def as_markdown(results: Sequence[Result], *, heading: str) -> str:
-    """Write the table for reading."""
+def as_markdown(results: Sequence[Result], *, heading: str, same: Sequence[str] = ()) -> str:
+    """Write the table for reading; ``same`` are titles of rows that are the full model."""
     lines = [
         f"# {heading}",
         "",
@@ -108,6 +114,7 @@ def as_markdown(results: Sequence[Result], *, heading: str) -> str:
         "only one of the two gets right, and McNemar's exact p value. Time and memory are those of "
         "the machine that ran it.",
         "",
+        *([f"The full model's settings are also those of: {', '.join(same)}.", ""] if same else []),
         f"| {' | '.join(_COLUMNS)} |",
         "|" + "---|" * len(_COLUMNS),
     ]
@@ -116,12 +123,12 @@ def as_markdown(results: Sequence[Result], *, heading: str) -> str:
 
 def _line(r: Result) -> str:
     if r.problem:
-        return f"| {r.title} | {r.seed} | {r.problem} |" + " |" * (len(_COLUMNS) - 3)
+        return f"| {_cell(r.title)} | {r.seed} | {_cell(r.problem)} |" + " |" * (len(_COLUMNS) - 3)
     versus, p = "", ""
     if r.name != REFERENCE and r.p_value is not None:
         versus, p = f"{r.only_full} / {r.only_this}", f"{r.p_value:.3g}"
     cells = [
-        r.title,
+        _cell(r.title),
         str(r.seed),
         f"{r.trainable:,}",
         f"{r.trainable / r.total:.2%}",
@@ -137,9 +144,13 @@ def _line(r: Result) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _cell(text: str) -> str:
+    return " ".join(text.splitlines()).replace("|", "\\|")
+
+
 def as_csv(results: Sequence[Result]) -> str:
     """Write the table for programs, every number in full; a row with a problem has none."""
-    told = ("name", "title", "seed", "problem")
+    told = ("name", "title", "seed", "problem", "settings_sha256")
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, Result.__struct_fields__, lineterminator="\n")
     writer.writeheader()
@@ -147,3 +158,22 @@ def as_csv(results: Sequence[Result]) -> str:
         cells = msgspec.to_builtins(r)
         writer.writerow({k: cells[k] for k in told} if r.problem else cells)
     return buffer.getvalue()
+
+
+def read_csv(path: Path) -> list[Result]:
+    """Read what `as_csv` wrote; nothing where there is no table yet.
+
+    Raises
+    ------
+    DamageError
+        If the file is no such table.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+        return [msgspec.convert(row, Result, strict=False) for row in rows]
+    except (ValueError, csv.Error) as error:
+        msg = f"{path} is no table of velora-ablate ({error}); remove it"
+        raise DamageError(msg) from error
