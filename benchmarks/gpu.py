@@ -2,171 +2,183 @@
 
     python benchmarks/gpu.py                      a GPU where there is one; under 10 minutes
     python benchmarks/gpu.py --device cpu         the same ratios on a CPU, with two small clips
+    python benchmarks/gpu.py --count-only         FLOPs and kept tensors alone, which need no speed
 
 Rows are called in turns and compared within a round. FLOPs are those of the model that runs,
-counted by torch; utilisation is against the bf16 matmul rate measured on the same device. The last
-table is what the loader gives (`feed.py`).
+counted by torch; utilisation is against the matmul rate measured on the same device in the same
+precision. In bf16, which a GPU gets, VELoRA keeps its frozen matrices in bf16 as a run does, and so
+do PEFT's copies; the released loop stays in fp32. The last table is what the loader gives
+(`feed.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import common  # noqa: F401  (first: one thread, or spinning ones cost a factor of ten)
 import torch
-from feed import tell_feed
-from torch import Tensor, nn
-from torch.nn import functional as F
+from feed import BINS, tell_feed
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from velora_variants import PeftCopies, ReleasedLoop, frames_of, streams_of
+from velora_variants import (
+    COMPILED,
+    COPIES,
+    HALF_OF_THE_PATCHES,
+    LOOP,
+    PLAIN,
+    UPPER_HALF,
+    Make,
+    Setup,
+    Trainer,
+    variants,
+)
 
-from velora.model.backbone import build_trunk
-from velora.model.classifier import Output
-from velora.model.paper import VELoRA
-from velora.settings import LoraSettings, ModelSettings
+from eventkit.errors import EventKitError
+from velora.build import choose_device
+from velora.settings import TrainSettings
+from velora.training.precision import uses_bf16
 
-CLASSES = 114
-# What goes beyond the plain method.
-HALF_OF_THE_PATCHES = "half of the patches"
-UPPER_HALF = "adapters in the upper half"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What is measured."""
-
-    device: torch.device
-    backbone: str
-    img_size: int | None
-    clips: int
-    loop_clips: int
-    frames: int
-    rounds: int
-    workers: tuple[int, ...]
-
-    def clips_of(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Random RGB and event pictures (count, T, 3, H, W) and labels."""
-        side = self.img_size or 224
-        generator = torch.Generator().manual_seed(0)
-        shape = (count, self.frames, 3, side, side)
-        rgb, event = (torch.rand(shape, generator=generator).to(self.device) for _ in range(2))
-        return rgb, event, torch.arange(count, device=self.device) % CLASSES
-
-    def trunk(self) -> Any:
-        """The trunk with random values."""
-        size = {} if self.img_size is None else {"img_size": self.img_size}
-        return build_trunk(self.backbone, num_high=2, random_seed=0, **size)[0]
+EVALUATION = "evaluation"
 
 
-class Trainer:
-    """One variant with its optimiser and a batch."""
-
-    def __init__(self, model: nn.Module, give: Callable[[], Any], labels: Tensor, *, bf16: bool):
-        self.model = model.train()
-        self.give = give
-        self.labels = labels
-        self.bf16 = bf16
-        trains = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trains, lr=1e-4, fused=labels.is_cuda)
-
-    def loss(self) -> Tensor:
-        """The loss of the batch."""
-        with torch.autocast(self.labels.device.type, torch.bfloat16, enabled=self.bf16):
-            output: Output = self.model(self.give())
-        assert output.rec_loss is not None
-        return F.cross_entropy(output.logits.float(), self.labels) + output.rec_loss
-
-    def step(self) -> None:
-        """One update."""
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.loss())
-        self.optimizer.step()
-
-    @torch.no_grad()
-    def evaluate(self) -> None:
-        """The logits of the batch."""
-        self.model.eval()
-        with torch.autocast(self.labels.device.type, torch.bfloat16, enabled=self.bf16):
-            self.model(self.give())
-        self.model.train()
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print; without a device or a trunk that fits, say so and end."""
+    try:
+        tell(parse(words))
+    except EventKitError as error:
+        sys.exit(f"error: {error}")
 
 
-def main() -> None:
+def tell(setup: Setup) -> None:
     """Measure and print."""
-    setup = parse()
     print(f"# {name_of(setup.device)}, torch {torch.__version__}, {setup}")
-    bf16 = setup.device.type == "cuda"
-    rows = variants(setup, bf16=bf16)
-    times = measure({name: row.step for name, row in rows.items()}, setup)
-    rates = {name: len(rows[name].labels) / t for name, t in times.items()}
-    for name, rate in rates.items():
-        print(f"{name:<34} {rate:9.2f} clips/s")
-    ours = "VELoRA, compiled" if "VELoRA, compiled" in rates else "VELoRA"
-    print(f"beside the released loop: {rates[ours] / rates['released loop, fp32']:.2f}x")
-    print(f"beside three PEFT copies: {rates[ours] / rates['three PEFT copies']:.2f}x")
-    for name in (HALF_OF_THE_PATCHES, UPPER_HALF):
-        print(f"{name} beside all: {rates[name] / rates[ours]:.2f}x")
-    evaluation = measure({"evaluate": rows["VELoRA"].evaluate}, setup)["evaluate"]
-    ratio = setup.clips / evaluation / rates["VELoRA"]
-    print(f"evaluation beside training: {ratio:.2f}x")
-    tell_utilisation(rows["VELoRA"], setup, rates[ours], bf16=bf16)
-    tell_memory(rows["VELoRA"], setup)
+    makes = variants(setup)
+    # Before the others are there: counts and peak are of one model alone.
+    flops = tell_counts(makes)
+    if setup.count_only:
+        return
+    if setup.device.type == "cuda":
+        tell_peak(makes[PLAIN](setup.clips), setup)
+    rate = tell_speed(makes, setup, flops)
+    if setup.frames != BINS:
+        alike = rate * setup.frames / BINS
+        print(
+            f"\n{rate:.2f} clips/s of {setup.frames} frames are as many pictures as {alike:.2f} of "
+            f"{BINS}, which the loader's clips have"
+        )
+        rate = alike
     pin = setup.device.type == "cuda"
-    tell_feed(rates[ours], workers=setup.workers, rounds=setup.rounds, pin=pin)
+    tell_feed(rate, workers=setup.workers, rounds=setup.rounds, pin=pin)
 
 
-def variants(setup: Setup, *, bf16: bool) -> dict[str, Trainer]:
-    """Build the rows."""
-    rgb, event, labels = setup.clips_of(setup.clips)
-    few = setup.loop_clips
-    copies = PeftCopies(setup.trunk(), num_classes=CLASSES).to(setup.device)
-    loop = ReleasedLoop(setup.trunk(), num_classes=CLASSES).to(setup.device)
-    rows = {
-        "released loop, fp32": Trainer(
-            loop, lambda: streams_of(rgb[:few], event[:few]), labels[:few], bf16=False
-        ),
-        "three PEFT copies": Trainer(copies, lambda: streams_of(rgb, event), labels, bf16=bf16),
-        "VELoRA": velora_row(setup, bf16=bf16, compiled=False),
-    }
-    compiled = setup.device.type == "cuda"
-    if compiled:
-        rows["VELoRA, compiled"] = velora_row(setup, bf16=bf16, compiled=True)
-    settings = ModelSettings(keep_tokens=0.5)
-    rows[HALF_OF_THE_PATCHES] = velora_row(setup, bf16=bf16, compiled=compiled, settings=settings)
-    plain: Any = rows["VELoRA"].model
-    lora = LoraSettings(skip_blocks=len(plain.trunk.vit.blocks) // 2)
-    rows[UPPER_HALF] = velora_row(setup, bf16=bf16, compiled=compiled, lora=lora)
-    return rows
+def tell_counts(makes: dict[str, Make]) -> dict[str, int]:
+    """Print the FLOPs of a clip and the bytes kept for its backward pass; returns those of a step.
+
+    One clip is enough, as both grow with their number. What is compiled counts as it did before.
+    """
+    print("\n## Counts, of one clip\n")
+    print(
+        "| model | GFLOP of a training step | of an evaluation | step / evaluation "
+        "| MiB kept for the backward pass |\n|---|---|---|---|---|"
+    )
+    steps: dict[str, int] = {}
+    for name, make in makes.items():
+        if name == COMPILED:
+            steps[name] = steps[PLAIN]
+            continue
+        row = make(1)
+        step, evaluation = flops_of(row.step), flops_of(row.evaluate)
+        print(
+            f"| {name} | {step / 1e9:.5g} | {evaluation / 1e9:.5g} | {step / evaluation:.2f} "
+            f"| {kept_bytes(row) / 2**20:.4g} |",
+            flush=True,
+        )
+        steps[name] = step
+    return steps
 
 
-def velora_row(
-    setup: Setup,
-    *,
-    bf16: bool,
-    compiled: bool,
-    settings: ModelSettings | None = None,
-    lora: LoraSettings | None = None,
-) -> Trainer:
-    """VELoRA's own training step."""
-    rgb, event, labels = setup.clips_of(setup.clips)
-    model = VELoRA(
-        setup.trunk(),
-        num_classes=CLASSES,
-        settings=settings or ModelSettings(),
-        lora=lora or LoraSettings(),
-    ).to(setup.device)
-    if compiled:
-        model.compile_blocks()
-    return Trainer(model, lambda: frames_of(rgb, event), labels, bf16=bf16)
+def flops_of(call: Callable[[], None]) -> int:
+    """FLOPs of a call by torch's counter, with attention as the plain products that it is.
+
+    The counter has no formula for the fused kernel of a CPU, and of CUDA's it counts also what the
+    backward pass computes a second time. Plain products count alike everywhere.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
 
 
-def measure(rows: dict[str, Callable[[], None]], setup: Setup) -> dict[str, float]:
-    """Median seconds of every row over the rounds, each round calling all of them."""
+def kept_bytes(row: Trainer) -> int:
+    """Bytes of the tensors that a step keeps for its backward pass, weights left out."""
+    held: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in row.model.parameters()}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        # Held until all is noted: freed memory would be given out again under the same address.
+        loss = row.loss()
+    del loss
+    return sum(held.values())
+
+
+def tell_peak(row: Trainer, setup: Setup) -> None:
+    """Print the peak of a step on a GPU that holds no other model."""
+    row.step()  # makes the optimiser's moments
+    torch.cuda.reset_peak_memory_stats(setup.device)
+    row.step()
+    peak = torch.cuda.max_memory_allocated(setup.device) / 1e9
+    print(
+        f"\npeak of a step of {setup.clips} clips: {peak:.1f} GB (VELoRA alone on the device, not "
+        "compiled, without checkpointing; weights, batch and optimiser included)"
+    )
+
+
+def tell_speed(makes: dict[str, Make], setup: Setup, flops: dict[str, int]) -> float:
+    """Print clips/s, their ratios and the utilisation; returns the clips/s of VELoRA."""
+    rows = {n: make(setup.loop_clips if n == LOOP else setup.clips) for n, make in makes.items()}
+    calls = {name: row.step for name, row in rows.items()}
+    seconds = measure(calls | {EVALUATION: rows[PLAIN].evaluate}, setup)
+    clips = {name: len(row.labels) for name, row in rows.items()} | {EVALUATION: setup.clips}
+    # Clips/s of every round, so that rows are compared within one.
+    rates = {name: [clips[name] / s for s in spent] for name, spent in seconds.items()}
+    print(
+        f"\n## Speed of training, medians of {setup.rounds} rounds\n\n"
+        "| row | clips/s | beside the released loop | beside three PEFT copies |\n|---|---|---|---|"
+    )
+    for name in rows:
+        beside = " | ".join(f"{ratio(rates, name, other):.2f}x" for other in (LOOP, COPIES))
+        print(f"| {name} | {statistics.median(rates[name]):.4g} | {beside} |")
+    ours = COMPILED if COMPILED in rows else PLAIN
+    print()
+    for name in (HALF_OF_THE_PATCHES, UPPER_HALF):
+        print(f"{name} beside all: {ratio(rates, name, ours):.2f}x")
+    print(f"evaluation beside training: {ratio(rates, EVALUATION, PLAIN):.2f}x")
+    rate = statistics.median(rates[ours])
+    dtype = torch.bfloat16 if setup.bf16 else torch.float32
+    limit = matmul_rate(setup.device, dtype)
+    share = rate * flops[ours] / limit
+    print(f"{dtype} matmul: {limit / 1e12:.3f} TFLOP/s; utilisation {share:.1%}")
+    return rate
+
+
+def ratio(rates: dict[str, list[float]], name: str, other: str) -> float:
+    """The median over rounds of what one row does beside another."""
+    return statistics.median(a / b for a, b in zip(rates[name], rates[other], strict=True))
+
+
+def measure(rows: dict[str, Callable[[], None]], setup: Setup) -> dict[str, list[float]]:
+    """Seconds of every row in every round, each round calling all of them."""
     for call in rows.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in rows}
@@ -177,24 +189,7 @@ def measure(rows: dict[str, Callable[[], None]], setup: Setup) -> dict[str, floa
             call()
             wait(setup.device)
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def tell_utilisation(row: Trainer, setup: Setup, rate: float, *, bf16: bool) -> None:
-    """Print the FLOPs of a training step and the share of the matmul rate that they get."""
-    with FlopCounterMode(display=False) as counter:
-        torch.autograd.backward(row.loss())
-    flops = counter.get_total_flops() / setup.clips
-    with FlopCounterMode(display=False) as counter:
-        row.evaluate()
-    forward = counter.get_total_flops() / setup.clips
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    limit = matmul_rate(setup.device, dtype)
-    print(
-        f"a training step counts {flops / 1e9:.1f} GFLOP a clip, {flops / forward:.2f} times an "
-        "evaluation"
-    )
-    print(f"{dtype} matmul: {limit / 1e12:.3f} TFLOP/s; utilisation {rate * flops / limit:.1%}")
+    return seconds
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -211,56 +206,47 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return best
 
 
-def tell_memory(row: Trainer, setup: Setup) -> None:
-    """Print what a step holds: measured on a GPU, counted from the saved tensors everywhere."""
-    held: dict[int, int] = {}
-    weights = {p.untyped_storage().data_ptr() for p in row.model.parameters()}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        torch.autograd.backward(row.loss())
-    kept = sum(held.values()) / setup.clips
-    print(f"tensors kept for the backward pass: {kept / 2**20:.0f} MiB a clip")
-    if setup.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        row.step()
-        peak = torch.cuda.max_memory_allocated() / 1e9
-        print(f"peak of a step of {setup.clips} clips (all rows loaded): {peak:.1f} GB")
-
-
 def wait(device: torch.device) -> None:
     """Let the device finish."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
 
 def name_of(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
 
 
-def parse() -> Setup:
+def at_least(least: int, word: str) -> int:
+    """A whole number of the command line."""
+    if int(word) < least:
+        msg = f"expected at least {least}, got {word}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(word)
+
+
+def parse(words: Sequence[str] | None = None) -> Setup:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    one, two = partial(at_least, 1), partial(at_least, 2)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument("--backbone", default="vit_base_patch16_clip_quickgelu_224.openai")
-    parser.add_argument("--img-size", type=int)
-    parser.add_argument("--clips", type=int)
-    parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, nargs="+", default=(1, 2, 4))
-    args = parser.parse_args()
-    device = torch.device(args.device)
+    parser.add_argument("--img-size", type=one)
+    parser.add_argument("--clips", type=one)
+    parser.add_argument("--frames", type=two, default=BINS)
+    parser.add_argument("--rounds", type=one, default=3)
+    parser.add_argument("--workers", type=one, nargs="+", default=(1, 2, 4))
+    parser.add_argument("--count-only", action="store_true", help="FLOPs and kept tensors alone")
+    args = parser.parse_args(words)
+    device = choose_device(args.device)
     clips = args.clips or (16 if device.type == "cuda" else 2)
     return Setup(
         device=device,
+        bf16=uses_bf16(device, TrainSettings(precision=args.precision)),
         backbone=args.backbone,
         img_size=args.img_size,
         clips=clips,
@@ -268,6 +254,7 @@ def parse() -> Setup:
         frames=args.frames,
         rounds=args.rounds,
         workers=tuple(args.workers),
+        count_only=args.count_only,
     )
 
 

@@ -1,7 +1,7 @@
-"""What VELoRA is timed beside: the released computation, and three copies that PEFT adapts.
+"""The rows of `gpu.py`: the released computation, three copies that PEFT adapts, and VELoRA.
 
-Both hold weights of their own for each stream, as the release does. Only the cost of a training
-step matters here; that ours computes the same as PEFT's copies is tested, not timed.
+The first two hold weights of their own for each stream, as the release does. Only the cost of a
+training step matters here; that ours computes the same as PEFT's copies is tested, not timed.
 
     B clips, T frames, N tokens, D width, C classes
 """
@@ -10,16 +10,152 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from velora.frames.frames import Frames
+from velora.model.backbone import build_trunk
 from velora.model.classifier import Output
+from velora.model.paper import VELoRA
 from velora.model.trunk import Trunk
+from velora.settings import LoraSettings, ModelSettings
+from velora.training.precision import autocast, prepare_
 
 STREAMS = ("rgb", "event", "diff")
+
+
+CLASSES = 114
+LOOP = "released loop, fp32"
+COPIES = "three PEFT copies"
+PLAIN = "VELoRA"
+COMPILED = "VELoRA, compiled"
+# What goes beyond the plain method.
+HALF_OF_THE_PATCHES = "half of the patches"
+UPPER_HALF = "adapters in the upper half"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured."""
+
+    device: torch.device
+    bf16: bool
+    backbone: str
+    img_size: int | None
+    clips: int
+    loop_clips: int
+    frames: int
+    rounds: int
+    workers: tuple[int, ...]
+    count_only: bool
+
+    def trunk(self) -> Trunk:
+        """The trunk with random values."""
+        return build_trunk(self.backbone, num_high=2, random_seed=0, img_size=self.img_size)[0]
+
+    def clips_for(self, trunk: Trunk, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random RGB and event pictures (count, T, 3, H, W) and labels."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (count, self.frames, 3, *trunk.image_size_hw)
+        rgb, event = (torch.rand(shape, generator=generator).to(self.device) for _ in range(2))
+        return rgb, event, torch.arange(count, device=self.device) % CLASSES
+
+
+class Trainer:
+    """One variant with its optimiser and a batch."""
+
+    def __init__(self, model: nn.Module, give: Callable[[], Any], labels: Tensor, *, bf16: bool):
+        self.model = model.train()
+        self.give = give
+        self.labels = labels
+        self.bf16 = bf16
+        trains = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trains, lr=1e-4, fused=labels.is_cuda)
+
+    def loss(self) -> Tensor:
+        """The loss of the batch."""
+        with autocast(self.labels.device, bf16=self.bf16):
+            output: Output = self.model(self.give())
+        assert output.rec_loss is not None
+        return F.cross_entropy(output.logits.float(), self.labels) + output.rec_loss
+
+    def step(self) -> None:
+        """One update."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.loss())
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        """The logits of the batch."""
+        self.model.eval()
+        with autocast(self.labels.device, bf16=self.bf16):
+            self.model(self.give())
+        self.model.train()
+
+
+Make = Callable[[int], Trainer]
+"""Gives a variant with a batch of so many clips."""
+
+
+def variants(setup: Setup) -> dict[str, Make]:
+    """The makers of the rows; none is built yet."""
+    compiled = setup.device.type == "cuda"
+    makes: dict[str, Make] = {
+        LOOP: partial(loop_row, setup),
+        COPIES: partial(copies_row, setup),
+        PLAIN: partial(velora_row, setup, compiled=False),
+    }
+    if compiled:
+        makes[COMPILED] = partial(velora_row, setup, compiled=True)
+    half = ModelSettings(keep_tokens=0.5)
+    makes[HALF_OF_THE_PATCHES] = partial(velora_row, setup, compiled=compiled, settings=half)
+    makes[UPPER_HALF] = partial(velora_row, setup, compiled=compiled, upper_half=True)
+    return makes
+
+
+def loop_row(setup: Setup, clips: int) -> Trainer:
+    """The released loop, which always computes in fp32."""
+    trunk = setup.trunk()
+    rgb, event, labels = setup.clips_for(trunk, clips)
+    model = ReleasedLoop(trunk, num_classes=CLASSES).to(setup.device)
+    return Trainer(model, lambda: streams_of(rgb, event), labels, bf16=False)
+
+
+def copies_row(setup: Setup, clips: int) -> Trainer:
+    """Three copies that PEFT adapts, with the same numbers as VELoRA."""
+    trunk = setup.trunk()
+    rgb, event, labels = setup.clips_for(trunk, clips)
+    model = PeftCopies(trunk, num_classes=CLASSES).to(setup.device)
+    prepare_(model, setup.device, bf16=setup.bf16)
+    return Trainer(model, lambda: streams_of(rgb, event), labels, bf16=setup.bf16)
+
+
+def velora_row(
+    setup: Setup,
+    clips: int,
+    *,
+    compiled: bool,
+    settings: ModelSettings | None = None,
+    upper_half: bool = False,
+) -> Trainer:
+    """VELoRA's own training step, made ready as `velora.run` does."""
+    trunk = setup.trunk()
+    rgb, event, labels = setup.clips_for(trunk, clips)
+    lora = LoraSettings(skip_blocks=len(trunk.vit.blocks) // 2 if upper_half else 0)
+    model = VELoRA(trunk, num_classes=CLASSES, settings=settings or ModelSettings(), lora=lora).to(
+        setup.device
+    )
+    prepare_(model, setup.device, bf16=setup.bf16)
+    if compiled:
+        model.compile_blocks()
+    return Trainer(model, lambda: frames_of(rgb, event), labels, bf16=setup.bf16)
 
 
 def adapted(vit: nn.Module, names: list[str], rank: int, alpha: float) -> nn.Module:
