@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eventkit.errors import SettingsError
-from velora.model.backbone import timm
 from velora.model.lora import Adapter, GroupedLoRA, RowGroups, add_lora
+from velora.model.quick_gelu import QuickGELU
 from velora.model.trunk import Trunk
 
 STREAMS = ("rgb", "event", "diff")
@@ -49,7 +49,7 @@ class Towers(nn.Module):
         super().__init__()
         _check_clip(trunk)
         for block in trunk.vit.blocks:
-            block.mlp.act = timm.layers.QuickGELU()
+            block.mlp.act = QuickGELU()
         self.groups = RowGroups()
         add_lora(
             list(trunk.vit.blocks),

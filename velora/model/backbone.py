@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from eventkit.errors import FormatError, MissingDataError, SettingsError
 from velora._torchvision import ensure_torchvision
+from velora.model.quick_gelu import QuickGELU
 from velora.model.trunk import Trunk, Vit
 from velora.out_of_memory import is_out_of_memory
 from velora.weights import find, names, timm_model
@@ -122,6 +123,9 @@ def build_trunk(
     if getattr(vit, "attn_pool", None) is not None:
         vit.attn_pool = None
     _unfuse_qkv_bias(vit)
+    for block in vit.blocks:
+        if isinstance(getattr(block.mlp, "act", None), timm.layers.QuickGELU):
+            block.mlp.act = QuickGELU()
     source = TrunkSource(kind=kind, backbone=backbone, origin=origin, sha256=sha256)
     return Trunk(vit, num_high=num_high), source
 
