@@ -81,6 +81,7 @@ def tell_counts(makes: dict[str, Make]) -> dict[str, int]:
     """Print the FLOPs of a clip and the bytes kept for its backward pass; returns those of a step.
 
     One clip is enough, as both grow with their number. What is compiled counts as it did before.
+    Nothing is compiled here: dynamo, which cannot under a counter, would leave it so for good.
     """
     print("\n## Counts, of one clip\n")
     print(
@@ -93,10 +94,12 @@ def tell_counts(makes: dict[str, Make]) -> dict[str, int]:
             steps[name] = steps[PLAIN]
             continue
         row = make(1)
-        step, evaluation = flops_of(row.step), flops_of(row.evaluate)
+        with torch.compiler.set_stance("force_eager"):
+            step, evaluation = flops_of(row.step), flops_of(row.evaluate)
+            kept = kept_bytes(row)
         print(
             f"| {name} | {step / 1e9:.5g} | {evaluation / 1e9:.5g} | {step / evaluation:.2f} "
-            f"| {kept_bytes(row) / 2**20:.4g} |",
+            f"| {kept / 2**20:.4g} |",
             flush=True,
         )
         steps[name] = step

@@ -112,6 +112,7 @@ def test_a_classifier_in_the_weights_file_is_passed_over_and_a_missing_key_is_no
     [
         ({"backbone": "swin_tiny_patch4_window7_224"}, "not a plain ViT"),
         ({"backbone": "resnet18"}, "not a plain ViT"),
+        ({"backbone": "vit_small_patch16_18x2_224"}, "not a plain ViT"),
         ({"backbone": "vit_tiny_patch16_22"}, "close names: vit_tiny_patch16_224"),
         ({"backbone": "vit_tiny_patch16_224", "img_size": 50}, "multiple of the patch size"),
         ({"backbone": "vit_tiny_patch16_224", "num_high": 12}, "model.high_blocks"),

@@ -292,6 +292,16 @@ TRUNKS = {
 }
 
 
+def test_a_layer_that_two_targets_name_gets_one_adapter() -> None:
+    backbone, kwargs = TRUNKS["eva02 with q, k, v and gate apart"]
+    targets = ("qkv", "q_proj", "fc1", "fc1_g", "fc1")
+
+    model = make_model(backbone=backbone, backbone_kwargs=kwargs, lora={"targets": targets})
+
+    names = [name for name, _ in model.named_parameters() if name.endswith("lora_a")]
+    assert not [name for name in names if ".base." in name]
+
+
 @pytest.mark.parametrize("fusion", ["joint", "figure"])
 @pytest.mark.parametrize("name", TRUNKS)
 def test_every_family_of_trunks_learns_with_either_fusion(name: str, fusion: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -191,3 +192,26 @@ def test_bad_options_are_refused(
 
     assert stopped.value.code
     assert said in capsys.readouterr().err + str(stopped.value.code)
+
+
+def test_what_was_counted_is_compiled_afterwards(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    plain = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **options: plain(self, backend=backend, **options)
+    )
+    variants = importlib.import_module("velora_variants")
+    make = functools.partial(variants.velora_row, setup_of(gpu), compiled=True, upper_half=True)
+
+    gpu.tell_counts({gpu.UPPER_HALF: make})
+    assert not graphs
+    make(1).step()
+
+    assert graphs

@@ -7,6 +7,7 @@ row that failed has no run; the earlier table has its reason, and holds for the 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,11 +107,12 @@ class Expected:
         return settings_hash(settings, plan_id=self.plan_id, weights_sha256=self.weights_sha256)
 
     def row_sha256(self, row: str, seed: int) -> str:
-        """Return the hash that a run has in this call; nothing for settings that are none."""
+        """Return the hash that a run has in this call; that of the row where it is no valid one."""
         try:
             return self.sha256(self.settings(row, seed))
         except EventKitError:
-            return ""
+            asked = (self.rows[row], seed, self.plan_id, sorted(self.overrides.items()))
+            return hashlib.sha256(repr(asked).encode()).hexdigest()
 
 
 def earlier_results(out: Path, expected: Expected) -> tuple[dict[Key, Result], list[str]]:

@@ -159,7 +159,10 @@ def _create(backbone: str, kwargs: dict[str, Any], *, pretrained: bool) -> Vit:
         raise SettingsError(msg) from error
     except NOT_TAKEN as error:
         raise SettingsError(not_taken(backbone, kwargs, error)) from error
-    if not isinstance(vit, VisionTransformer | Eva):
+    parts = ("attn", "mlp")
+    if not isinstance(vit, VisionTransformer | Eva) or not all(
+        hasattr(block, part) for block in vit.blocks for part in parts
+    ):
         raise SettingsError(_not_a_vit(backbone))
     return vit
 

@@ -224,7 +224,7 @@ def _target_names(block: nn.Module, targets: Sequence[str]) -> list[str]:
             )
             raise SettingsError(msg)
         found += names
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _named(linears: Sequence[str], last: Sequence[str]) -> list[str]:

@@ -120,18 +120,20 @@ def _check_finite(batch: Batch, logits: Tensor, *, split: str) -> None:
     keys = [key for key, wrong in zip(batch.keys, bad, strict=True) if wrong]
     if not keys:
         return
-    which = "each" if len(keys) == len(batch) else f"{len(keys)}"
     msg = (
-        f"the logits of {which} of {len(batch)} {split} clips are not finite ({listed(keys)}): "
-        "look at these samples; where it is every clip, training has diverged: lower --lr, under "
-        "another --name, or none"
+        f"the logits of {len(keys)} of {len(batch)} {split} clips of a batch are not finite "
+        f"({listed(keys)}): look at these samples; where it is all of them, training has diverged, "
+        "and another run wants a lower --lr"
     )
     raise NonFiniteError(msg)
 
 
 def _too_large(size: int, fits: int) -> str:
     if not fits:
-        return f"out of memory with {size} clips at once and with one: evaluate on another --device"
+        return (
+            f"out of memory with {size} clips at once in an evaluation, and with one: choose "
+            "another --device, or train with a smaller --img-size"
+        )
     return (
         f"out of memory with {size} clips at once in an evaluation; the largest batch that fits is "
         f"{fits}: velora-eval --batch-size {fits}, or train in parts of as few clips, by "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -93,10 +94,14 @@ def main(
         failed = _train_rows(call, todo, seeds or (settings.train.seed,))
         click.echo((out / f"{TABLE}.md").read_text())
         click.echo(f"written: {out / TABLE}.md and .csv")
-    missed = [row for row in failed if row not in too_long]
+    missed = [row for row, why in failed.items() if row not in too_long or _TOO_LONG not in why]
     if missed:
         click.echo(f"without numbers: {', '.join(missed)}; the table says why", err=True)
         sys.exit(2)
+
+
+# Of velora-train, for a row of more frames than there are.
+_TOO_LONG = "data.frames: expected at most"
 
 
 class _Call(NamedTuple):
@@ -150,8 +155,8 @@ def _tell(names: Sequence[str], what: str) -> None:
         click.echo(f"{', '.join(names)}: {what}", err=True)
 
 
-def _train_rows(call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]) -> list[str]:
-    """Train rows of all seeds, and write the table after each; returns those without numbers."""
+def _train_rows(call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]) -> dict[str, str]:
+    """Train rows of all seeds, and write the table after each; returns why some have no numbers."""
     import msgspec
 
     from velora.ablation.earlier import Expected, Key, earlier_results, key_of, run_name
@@ -159,7 +164,7 @@ def _train_rows(call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]) -> l
 
     expected: Expected | None = None
     results: dict[Key, Result] = {}
-    failed = []
+    failed = {}
     for seed in seeds:
         for row, given in rows.items():
             result = _result(call, row, given, seed)
@@ -180,7 +185,7 @@ def _train_rows(call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]) -> l
                 result = msgspec.structs.replace(
                     result, settings_sha256=expected.row_sha256(row, seed)
                 )
-                failed.append(row)
+                failed[row] = result.problem
             results[key_of(call.rows, row, seed)] = result
             _write(call, [results[key] for key in sorted(results)])
     return failed
@@ -245,7 +250,9 @@ def _toml(value: object) -> str:
         return "{" + ", ".join(f"{_toml(key)} = {_toml(v)}" for key, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    # JSON's strings, numbers and booleans are TOML's, DEL excepted. No setting is a date.
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    # JSON's strings, booleans and other numbers are TOML's, DEL excepted. No setting is a date.
     return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
