@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from velora.ablation.grid import read_grid
-from velora.ablation.table import Result, as_markdown
+from velora.ablation.table import Result, as_markdown, read_csv
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECORDS = ("nmnist_ablations", "nmnist_frames")
 
 
 def results(record: str) -> list[Result]:
-    with (DOCS / "accuracy" / f"{record}.csv").open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
-    return [msgspec.convert(row, Result, strict=False) for row in rows]
+    return read_csv(DOCS / "accuracy" / f"{record}.csv")
 
 
 @pytest.mark.parametrize("record", RECORDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,13 +85,12 @@ def check_whole(shards: ShardSet, split: str, senses: Sequence[str]) -> None:
     SettingsError
         Says how many, and the cure.
     """
-    whole = np.logical_and.reduce([seen_clips(shards, split, [sense]) for sense in senses])
-    lacking = int(np.count_nonzero(~whole))
+    lacking = sum(not whole for whole in _seen(shards, split, senses, enough=all))
     if lacking:
         msg = (
-            f"{lacking} of {len(whole)} {split} clips of {shards.path} lack {spoken(senses)}, "
-            "which the released model cannot leave out: train model.mode = 'paper', or convert "
-            "recordings that have both"
+            f"{lacking} of {shards.num_samples(split)} {split} clips of {shards.path} lack "
+            f"{spoken(senses)}, which the released model cannot leave out: train model.mode = "
+            "'paper', or convert recordings that have both"
         )
         raise SettingsError(msg)
 
@@ -101,12 +100,18 @@ def spoken(senses: Sequence[str]) -> str:
     return " or ".join(_SPOKEN[sense] for sense in senses)
 
 
-def _seen(shards: ShardSet, split: str, senses: Sequence[str]) -> Iterator[bool]:
-    """Yield of each clip whether it has one of these senses; reads it only then."""
+def _seen(
+    shards: ShardSet,
+    split: str,
+    senses: Sequence[str],
+    *,
+    enough: Callable[[Iterable[bool]], bool] = any,
+) -> Iterator[bool]:
+    """Yield of each clip whether it has one of these senses, or ``all``; reads it only then."""
     fields = [_FIELDS[sense] for sense in senses]
     for i in range(shards.num_samples(split)):
         meta = _meta(shards, split, i)
-        yield any(meta.get(field, True) for field in fields)
+        yield enough(meta.get(field, True) for field in fields)
 
 
 def _meta(shards: ShardSet, split: str, i: int) -> dict[str, Any]:
