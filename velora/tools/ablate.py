@@ -94,7 +94,7 @@ def main(
         failed = _train_rows(call, todo, seeds or (settings.train.seed,))
         click.echo((out / f"{TABLE}.md").read_text())
         click.echo(f"written: {out / TABLE}.md and .csv")
-    missed = [row for row, why in failed.items() if row not in too_long or _TOO_LONG not in why]
+    missed = dict.fromkeys(row for row, why in failed if _TOO_LONG not in why)
     if missed:
         click.echo(f"without numbers: {', '.join(missed)}; the table says why", err=True)
         sys.exit(2)
@@ -155,8 +155,10 @@ def _tell(names: Sequence[str], what: str) -> None:
         click.echo(f"{', '.join(names)}: {what}", err=True)
 
 
-def _train_rows(call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]) -> dict[str, str]:
-    """Train rows of all seeds, and write the table after each; returns why some have no numbers."""
+def _train_rows(
+    call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]
+) -> list[tuple[str, str]]:
+    """Train rows of all seeds, and write the table after each; returns what failed, and why."""
     import msgspec
 
     from velora.ablation.earlier import Expected, Key, earlier_results, key_of, run_name
@@ -164,7 +166,7 @@ def _train_rows(call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]) -> d
 
     expected: Expected | None = None
     results: dict[Key, Result] = {}
-    failed = {}
+    failed = []
     for seed in seeds:
         for row, given in rows.items():
             result = _result(call, row, given, seed)
@@ -185,7 +187,7 @@ def _train_rows(call: _Call, rows: Mapping[str, Row], seeds: Sequence[int]) -> d
                 result = msgspec.structs.replace(
                     result, settings_sha256=expected.row_sha256(row, seed)
                 )
-                failed[row] = result.problem
+                failed.append((row, result.problem))
             results[key_of(call.rows, row, seed)] = result
             _write(call, [results[key] for key in sorted(results)])
     return failed
